@@ -1,0 +1,60 @@
+package authz
+
+import (
+	"io"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/solegate/solegate/authz/login/password"
+	"github.com/solegate/solegate/keys"
+	"github.com/solegate/solegate/storage"
+)
+
+// Config is what a [Server] is made of. Issuer, Store and Ring are required.
+type Config struct {
+	// Issuer is the server's public URL, exactly as tokens and metadata carry
+	// it (RFC 8414 §2): https, no query, no fragment, no trailing slash.
+	Issuer string
+
+	// Development allows an http issuer on loopback, and clients registered
+	// for development. Never set it where anybody else can connect.
+	Development bool
+
+	Store storage.Store
+	Ring  *keys.Ring
+
+	Lifetimes Lifetimes
+
+	// Password says how passwords are hashed. The zero value is the default.
+	Password password.Params
+
+	// BindLoginToAddress also binds the login form's anti-forgery token to
+	// the client's address. Off by default: people change networks.
+	BindLoginToAddress bool
+
+	// TrustedProxies may set X-Forwarded-For. From any other peer the header
+	// is ignored. Nothing else of X-Forwarded-* is ever read.
+	TrustedProxies []netip.Prefix
+
+	// Log takes what happened; nil discards it.
+	Log *slog.Logger
+
+	// Now and Rand are the clock and the source of randomness; nil means the
+	// real ones.
+	Now  func() time.Time
+	Rand io.Reader
+}
+
+// Lifetimes are how long things last. Zero means the default.
+type Lifetimes struct {
+	AccessToken  time.Duration // 5 minutes; at most 1 hour
+	IDToken      time.Duration // 5 minutes; at most 1 hour
+	Code         time.Duration // 60 seconds, which is also the most
+	RefreshIdle  time.Duration // 24 hours without a refresh end the grant
+	RefreshLife  time.Duration // 7 days end the grant, however it is used
+	RefreshGrace time.Duration // 10 seconds in which a token may be presented again; at most 60
+	SessionIdle  time.Duration // 24 hours without a login end the session
+	SessionLife  time.Duration // 7 days end the session and its grants
+	Login        time.Duration // 10 minutes to complete the login pages; at most 1 hour
+}

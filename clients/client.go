@@ -1,0 +1,98 @@
+// Package clients describes who may ask for tokens and who may check them: the
+// one single-page app (a [Client]) and the API it calls (a [ResourceServer]).
+//
+// The package does no I/O. A Client that came out of [Client.Validate] without
+// an error is safe to serve: its redirect URIs and origins are exact strings
+// that are compared whole, byte for byte, and never normalised (RFC 9700 §2.1).
+package clients
+
+import "time"
+
+// ID is a client identifier (RFC 6749 §2.2). It is not a secret.
+type ID string
+
+// RedirectURI is a registered redirection endpoint. It only compares whole:
+// two RedirectURIs are the same if every byte is (RFC 9700 §2.1).
+type RedirectURI string
+
+// Origin is a web origin in its serialised form, such as
+// "https://app.example.com" (RFC 6454 §6.2): no path, no trailing slash, no
+// default port. It only compares whole.
+type Origin string
+
+// Client is the registered single-page app: a public client (RFC 6749 §2.1)
+// that authenticates its requests by PKCE, its redirect URIs and its origins.
+type Client struct {
+	ID   ID     `json:"id"`
+	Name string `json:"name"` // shown to the person who logs in
+
+	RedirectURIs           []RedirectURI `json:"redirect_uris"`
+	PostLogoutRedirectURIs []RedirectURI `json:"post_logout_redirect_uris,omitempty"`
+
+	// Origins are the web origins from which a browser may call /token,
+	// /revoke and /userinfo.
+	Origins []Origin `json:"origins"`
+
+	// Audiences are the resource servers that this client may ask tokens for
+	// (RFC 8707). The first one is the default. None equals a client id.
+	Audiences []string `json:"audiences"`
+
+	// Scopes are what the client may ask for, compared exactly.
+	Scopes []string `json:"scopes"`
+
+	// Consent asks the person before the first token, and again when the
+	// client asks for more. A first-party SPA does not need it.
+	Consent bool `json:"consent,omitempty"`
+
+	// IDTokenAlg is id_token_signed_response_alg (OpenID Connect Dynamic
+	// Client Registration §2): RS256, ES256, PS256 or EdDSA.
+	IDTokenAlg string `json:"id_token_signed_response_alg"`
+
+	// RefreshIDToken also issues an ID token at a refresh whose scope asks
+	// for openid. Off by default: it costs a second signature.
+	RefreshIDToken bool `json:"refresh_id_token,omitempty"`
+
+	// AccessTokenLife, RefreshIdle and RefreshLife override the server's
+	// defaults; zero keeps them. They may only shorten.
+	AccessTokenLife time.Duration `json:"access_token_life,omitempty"`
+	RefreshIdle     time.Duration `json:"refresh_idle,omitempty"`
+	RefreshLife     time.Duration `json:"refresh_life,omitempty"`
+
+	// Development allows http on loopback in RedirectURIs and Origins. A
+	// server outside development mode does not serve such a client.
+	Development bool `json:"development,omitempty"`
+
+	// Disabled ends the client: no login, no token, no refresh.
+	Disabled bool `json:"disabled,omitempty"`
+
+	// NotBefore ends every grant created at or before it. Enabling a client
+	// again does not bring back what was issued before it was disabled.
+	NotBefore time.Time `json:"not_before,omitzero"`
+
+	// Declared is set when the configuration file holds this client. The
+	// command line then refuses to change it: the file would win.
+	Declared bool `json:"declared,omitempty"`
+
+	CreatedAt time.Time `json:"created_at"`
+	UpdatedAt time.Time `json:"updated_at"`
+
+	// Version counts the writes, for compare-and-swap. The store sets it.
+	Version uint64 `json:"-"`
+}
+
+// ResourceServer is an API with a credential of its own. It needs one only to
+// introspect (RFC 7662): verifying tokens locally takes none.
+type ResourceServer struct {
+	// ID is the user name of its HTTP Basic credential.
+	ID ID `json:"id"`
+	// Audience is the aud of the tokens that it may ask about, no others.
+	Audience string `json:"audience"`
+	Name     string `json:"name,omitempty"`
+	// SecretHash is the SHA-256 of the random secret, the password of its
+	// HTTP Basic credential.
+	SecretHash [32]byte  `json:"secret_hash"`
+	Disabled   bool      `json:"disabled,omitempty"`
+	CreatedAt  time.Time `json:"created_at"`
+	UpdatedAt  time.Time `json:"updated_at"`
+	Version    uint64    `json:"-"`
+}

@@ -1,0 +1,2 @@
+// Package verify checks access tokens on the API's side.
+package verify

@@ -1,0 +1,398 @@
+// Package storage says what Solegate keeps and what every place to keep it
+// promises: records, the operations on them, and which of those are atomic.
+//
+// A backend implements [Store] and passes the one suite in package
+// storagetest. The operations that carry the server's security are named for
+// what they mean ([Grants.Redeem], [Grants.Rotate]) and are atomic: of any
+// number of concurrent callers, in any number of processes, exactly one
+// outcome happens.
+//
+// # Promises to every caller
+//
+// What was answered without an error is durable. Time comes in as an argument:
+// a store never reads the clock. A record that is past its expiry may still be
+// returned; callers check. Nothing secret is stored in the clear: a session's
+// secret is stored as a hash, a password as Argon2id, private keys sealed.
+// Codes and refresh tokens are not stored at all, not even as hashes: they are
+// message authentication codes over a grant's [Grant.Salt], computed by the
+// provider with a key that is sealed.
+//
+// # How a write can end
+//
+// Done (nil), refused (one of the errors below that names why; nothing
+// changed), failed ([ErrUnavailable]; nothing changed), or unknown
+// ([ErrUnknown]; it may have happened, or may yet). After ErrUnknown the
+// caller reads again before it says anything about the outcome to anyone.
+package storage
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/solegate/solegate/clients"
+)
+
+// Errors that a store returns, wrapped or not; test with [errors.Is]. Any
+// other error is a defect or a broken store and is treated as ErrUnavailable.
+var (
+	// ErrNotFound: no such record.
+	ErrNotFound = errors.New("not found")
+	// ErrExists: a record with that identifier or unique name exists.
+	ErrExists = errors.New("already exists")
+	// ErrConflict: the record changed since the caller read it (its Version
+	// differs). Read again, decide again.
+	ErrConflict = errors.New("changed by someone else since it was read")
+	// ErrExpired: the code or the refresh token is past its life.
+	ErrExpired = errors.New("expired")
+	// ErrReused: a code or refresh token was used a second time. The grant is
+	// revoked, by this call or before.
+	ErrReused = errors.New("used before")
+	// ErrRevoked: the grant was revoked.
+	ErrRevoked = errors.New("revoked")
+	// ErrUnavailable: the store can't do it now and nothing changed.
+	ErrUnavailable = errors.New("storage unavailable")
+	// ErrUnknown: the outcome of a write is not known.
+	ErrUnknown = errors.New("outcome of the write unknown")
+)
+
+// UserID identifies an account for ever; it is the sub of tokens. It is
+// random, never reused and unrelated to the user name.
+type UserID string
+
+// SessionID identifies a login session; it is the sid of tokens. It is not
+// what the browser proves itself with: that is the secret beside it.
+type SessionID string
+
+// GrantID identifies a grant. Access tokens name it, so it is no secret.
+type GrantID string
+
+// Hash is the SHA-256 of a random secret. The zero Hash matches nothing.
+type Hash [32]byte
+
+// User is an account.
+type User struct {
+	ID UserID `json:"id"`
+	// Name is the login name, in the one form that is compared: unique.
+	Name string `json:"name"`
+	// Password is the encoded Argon2id hash with its parameters, or empty for
+	// an account that can't log in by password.
+	Password string `json:"password,omitempty"`
+
+	DisplayName   string `json:"display_name,omitempty"`
+	Email         string `json:"email,omitempty"`
+	EmailVerified bool   `json:"email_verified,omitempty"`
+
+	// Block refuses logins and refreshes while it lasts.
+	Block *Block `json:"block,omitempty"`
+
+	// NotBefore ends everything of this user that was created at or before
+	// it: sessions and grants. A password change, a block and a revocation
+	// move it to the present.
+	NotBefore time.Time `json:"not_before,omitzero"`
+
+	// Consents are the scopes that the person agreed to, by client.
+	Consents map[clients.ID][]string `json:"consents,omitempty"`
+
+	CreatedAt time.Time `json:"created_at"`
+	UpdatedAt time.Time `json:"updated_at"`
+
+	// Version counts the writes, for compare-and-swap. The store sets it.
+	Version uint64 `json:"-"`
+}
+
+// Block is why and how long a user may not log in: by hand (a block) or by
+// policy (a suspension).
+type Block struct {
+	Reason string    `json:"reason"`
+	At     time.Time `json:"at"`
+	// Until is when it ends; zero means until somebody lifts it.
+	Until time.Time `json:"until,omitzero"`
+}
+
+// Session is one login of one user in one browser.
+type Session struct {
+	ID SessionID `json:"id"`
+	// Secret is the hash of what the browser's cookie holds beside the ID.
+	Secret Hash   `json:"secret"`
+	User   UserID `json:"user"`
+
+	AuthTime time.Time `json:"auth_time"`     // when the person last proved who they are
+	ACR      string    `json:"acr,omitempty"` // OpenID Connect Core §2
+	AMR      []string  `json:"amr,omitempty"` // RFC 8176
+
+	CreatedAt   time.Time `json:"created_at"`
+	LastSeen    time.Time `json:"last_seen"`
+	IdleExpires time.Time `json:"idle_expires"` // the cookie alone is worth nothing after it
+	Expires     time.Time `json:"expires"`      // nothing of the session outlives it
+
+	// EndedAt is set when the session was ended: every grant of it is dead.
+	EndedAt time.Time `json:"ended_at,omitzero"`
+
+	Address   string `json:"address,omitempty"`
+	UserAgent string `json:"user_agent,omitempty"`
+}
+
+// Grant is one login of one user at one client: an authorization code, then
+// the family of refresh tokens that came of it. One record, of a size that
+// does not grow with use.
+type Grant struct {
+	ID      GrantID    `json:"id"`
+	Client  clients.ID `json:"client"`
+	User    UserID     `json:"user"`
+	Session SessionID  `json:"session"`
+
+	Scope []string `json:"scope"`
+	// Resource are the audiences granted (RFC 8707); the first is the default.
+	Resource []string `json:"resource"`
+
+	AuthTime time.Time `json:"auth_time"`
+	ACR      string    `json:"acr,omitempty"`
+	AMR      []string  `json:"amr,omitempty"`
+
+	// Salt makes the code and the refresh tokens of this grant. It is random
+	// and worth nothing without the server's sealed token key.
+	Salt [16]byte `json:"salt"`
+
+	// The code: spent once, before CodeExpires.
+	RedirectURI   clients.RedirectURI `json:"redirect_uri"`
+	CodeChallenge string              `json:"code_challenge"`
+	Nonce         string              `json:"nonce,omitempty"`
+	CodeExpires   time.Time           `json:"code_expires"`
+	RedeemedAt    time.Time           `json:"redeemed_at,omitzero"`
+
+	// The family: Generation counts the rotations; only the refresh token of
+	// the current generation is live, and for the grace window after
+	// RotatedAt the one before it is answered with the same successor.
+	Generation  uint64    `json:"generation"`
+	RotatedAt   time.Time `json:"rotated_at,omitzero"`
+	IdleExpires time.Time `json:"idle_expires,omitzero"`
+	// Expires ends the family, however often it is used (RFC 10017).
+	Expires time.Time `json:"expires"`
+
+	CreatedAt time.Time `json:"created_at"`
+	RevokedAt time.Time `json:"revoked_at,omitzero"`
+	// RevokedFor is the reason, for the operator and the audit log.
+	RevokedFor string `json:"revoked_for,omitempty"`
+}
+
+// Standing is all that decides whether a grant is good now, read in one trip.
+// Session and User are zero when they are gone: the grant is then dead.
+type Standing struct {
+	Grant   Grant
+	Session Session
+	User    User
+}
+
+// KeyRing is the set of signing keys with the server's root secret. One
+// record: it is read and replaced whole.
+type KeyRing struct {
+	// Root is the sealed random secret that symmetric keys derive from.
+	Root []byte `json:"root"`
+	Keys []Key  `json:"keys"`
+	// Version counts the writes, for compare-and-swap; zero: no ring yet.
+	Version uint64 `json:"-"`
+}
+
+// Key is a signing key in its whole life: published, active, retired, gone.
+type Key struct {
+	ID        string `json:"kid"`
+	Algorithm string `json:"alg"`
+	// Sealed is the private key, sealed with the master key.
+	Sealed []byte `json:"sealed"`
+	// Public is the public JSON Web Key (RFC 7517).
+	Public []byte `json:"public"`
+
+	CreatedAt time.Time `json:"created_at"` // published from here on
+	ActiveAt  time.Time `json:"active_at"`  // signs from here on
+	// RetiredAt is when the successor took over; the key is still published
+	// until the last token that it signed has expired.
+	RetiredAt time.Time `json:"retired_at,omitzero"`
+	// RevokedAt withdraws the key at once: a leak.
+	RevokedAt time.Time `json:"revoked_at,omitzero"`
+}
+
+// Store is everything. All methods are safe for concurrent use, also from
+// several processes on the same data.
+type Store interface {
+	Clients
+	ResourceServers
+	Users
+	Sessions
+	Grants
+	Keys
+	Counters
+
+	// Ready answers nil when the store can read and write now.
+	Ready(ctx context.Context) error
+
+	// Sweep removes at most limit records that nothing can need at now:
+	// grants past Expires (and codes never redeemed past CodeExpires by an
+	// hour), sessions past Expires, counters of past windows. It returns how
+	// many; fewer than limit means that nothing is left. The space is reused.
+	Sweep(ctx context.Context, now time.Time, limit int) (int, error)
+
+	Close() error
+}
+
+// Page asks for a part of a listing: at most Limit (1 to 1000) records whose
+// key is after After in byte order. The empty After starts at the beginning.
+type Page struct {
+	After string
+	Limit int
+}
+
+// Clients keeps the registered SPAs, by ID.
+type Clients interface {
+	// Client returns ErrNotFound when there is none.
+	Client(ctx context.Context, id clients.ID) (clients.Client, error)
+	// CreateClient returns ErrExists when the ID is taken.
+	CreateClient(ctx context.Context, c clients.Client) error
+	// UpdateClient replaces the client whose Version is c.Version; otherwise
+	// ErrConflict, or ErrNotFound.
+	UpdateClient(ctx context.Context, c clients.Client) error
+	// RemoveClient returns ErrNotFound when there is none. Grants of it stay
+	// until they expire, and are dead because their client is gone.
+	RemoveClient(ctx context.Context, id clients.ID) error
+	// ListClients is ordered by ID; Page.After is an ID.
+	ListClients(ctx context.Context, p Page) ([]clients.Client, error)
+}
+
+// ResourceServers keeps the APIs that have a credential, by ID. The errors are
+// those of Clients.
+type ResourceServers interface {
+	ResourceServer(ctx context.Context, id clients.ID) (clients.ResourceServer, error)
+	CreateResourceServer(ctx context.Context, rs clients.ResourceServer) error
+	UpdateResourceServer(ctx context.Context, rs clients.ResourceServer) error
+	RemoveResourceServer(ctx context.Context, id clients.ID) error
+	ListResourceServers(ctx context.Context, p Page) ([]clients.ResourceServer, error)
+}
+
+// Users keeps the accounts, by ID and by unique Name.
+type Users interface {
+	User(ctx context.Context, id UserID) (User, error)
+	UserByName(ctx context.Context, name string) (User, error)
+	// CreateUser returns ErrExists when the ID or the Name is taken.
+	CreateUser(ctx context.Context, u User) error
+	// UpdateUser replaces the user whose Version is u.Version; otherwise
+	// ErrConflict, ErrNotFound, or ErrExists when the new Name is taken.
+	UpdateUser(ctx context.Context, u User) error
+	// RemoveUser also removes the user's sessions. Grants stay until they
+	// expire, and are dead because their user is gone.
+	RemoveUser(ctx context.Context, id UserID) error
+	// ListUsers is ordered by Name; Page.After is a Name.
+	ListUsers(ctx context.Context, p Page) ([]User, error)
+}
+
+// Sessions keeps the login sessions, by ID.
+type Sessions interface {
+	CreateSession(ctx context.Context, s Session) error
+	// SessionUser reads a session and its user in one trip. ErrNotFound when
+	// either is gone. The caller checks the secret, the expiries and EndedAt.
+	SessionUser(ctx context.Context, id SessionID) (Session, User, error)
+	// TouchSession moves LastSeen and IdleExpires forward, never back.
+	// Nothing happens to a session that was ended or is gone.
+	TouchSession(ctx context.Context, id SessionID, seen, idleExpires time.Time) error
+	// EndSession sets EndedAt once; ending it again changes nothing and is no
+	// error. ErrNotFound when there is none.
+	EndSession(ctx context.Context, id SessionID, at time.Time) error
+	// ListSessions lists a user's sessions ordered by ID; Page.After is an ID.
+	ListSessions(ctx context.Context, u UserID, p Page) ([]Session, error)
+}
+
+// Redemption is the use of an authorization code.
+type Redemption struct {
+	Grant GrantID
+	At    time.Time
+	// IdleExpires is when the first refresh token goes idle; zero when none
+	// is issued.
+	IdleExpires time.Time
+	// Expires is when the grant ends.
+	Expires time.Time
+}
+
+// Rotation is the use of a refresh token.
+type Rotation struct {
+	Grant GrantID
+	// From is the generation that the presented token belongs to.
+	From uint64
+	At   time.Time
+	// Grace is how long after a rotation the token before it still counts as
+	// the same client asking again.
+	Grace time.Duration
+	// IdleExpires is when the successor goes idle. The store keeps the later
+	// one of this and what is there.
+	IdleExpires time.Time
+}
+
+// Grants keeps the grants, by ID.
+type Grants interface {
+	// CreateGrant stores a grant whose code was just issued.
+	CreateGrant(ctx context.Context, g Grant) error
+
+	// Standing reads a grant with its session and user, in one trip.
+	// ErrNotFound when there is no such grant.
+	Standing(ctx context.Context, id GrantID) (Standing, error)
+
+	// Redeem spends the code of a grant: exactly one caller ever gets nil.
+	// It sets RedeemedAt, Generation 1, RotatedAt zero, IdleExpires and
+	// Expires. Every later caller gets ErrReused and in the same step the
+	// grant is revoked (RFC 6749 §4.1.2). ErrExpired when At is not before
+	// CodeExpires (an unspent code), ErrRevoked, ErrNotFound.
+	Redeem(ctx context.Context, r Redemption) error
+
+	// Rotate uses the refresh token of generation From. In this order:
+	//
+	//  ErrNotFound  no such grant, or its code was never redeemed
+	//  ErrRevoked   it was revoked before
+	//  ErrExpired   At is not before Expires or IdleExpires
+	//  From is the current generation: Generation becomes From+1, RotatedAt
+	//               becomes At, IdleExpires moves: nil
+	//  From is the one before, and At is within Grace after RotatedAt: the
+	//               same client asks again; nothing changes: nil. The
+	//               successor is the same one, so the family does not fork.
+	//               (An At before RotatedAt, by clock skew, is within.)
+	//  From is ahead of the current generation: ErrNotFound (the store was
+	//               restored from a backup; nothing is revoked)
+	//  ErrReused    anything else: the grant is revoked in the same step
+	//
+	// In both cases of nil the live token is that of generation From+1.
+	Rotate(ctx context.Context, r Rotation) error
+
+	// RevokeGrant ends a grant; doing it again keeps the first reason and is
+	// no error. ErrNotFound when there is none.
+	RevokeGrant(ctx context.Context, id GrantID, at time.Time, reason string) error
+
+	// ListGrants lists a user's grants ordered by ID; Page.After is an ID.
+	ListGrants(ctx context.Context, u UserID, p Page) ([]Grant, error)
+}
+
+// ReasonCodeReuse and ReasonRefreshReuse are the RevokedFor that Redeem and
+// Rotate set by themselves.
+const (
+	ReasonCodeReuse    = "authorization code used twice"
+	ReasonRefreshReuse = "refresh token reused"
+)
+
+// Keys keeps the key ring.
+type Keys interface {
+	// KeyRing returns ErrNotFound when no ring was ever stored.
+	KeyRing(ctx context.Context) (KeyRing, error)
+	// PutKeyRing replaces the ring whose Version is r.Version (zero: there
+	// is none yet), and leaves r.Version+1. Otherwise ErrConflict.
+	PutKeyRing(ctx context.Context, r KeyRing) error
+}
+
+// Tally is what a counter says: how much was counted in the window that now
+// falls in, and in the one before it. Windows are aligned to the Unix epoch.
+type Tally struct {
+	Current, Previous int
+}
+
+// Counters counts for throttles. A count may be lost in a crash.
+type Counters interface {
+	// Count adds n (0 only reads) to the counter of key in the window of the
+	// given length that now falls in, atomically, and returns the Tally with
+	// n in it. Keys hold no personal data in the clear: callers hash.
+	Count(ctx context.Context, key string, n int, now time.Time, window time.Duration) (Tally, error)
+}
