@@ -24,6 +24,9 @@ type Config struct {
 	Store storage.Store
 	Ring  *keys.Ring
 
+	// AccessTokenAlg signs access tokens: ES256 (the default), RS256 or EdDSA.
+	AccessTokenAlg keys.Algorithm
+
 	Lifetimes Lifetimes
 
 	// Password says how passwords are hashed. The zero value is the default.

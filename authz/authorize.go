@@ -1,0 +1,509 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/solegate/solegate/authz/audit"
+	"github.com/solegate/solegate/authz/login"
+	"github.com/solegate/solegate/authz/oauth"
+	"github.com/solegate/solegate/authz/provider"
+	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/storage"
+)
+
+// entrance is where an authorization request comes in.
+type entrance uint8
+
+const (
+	front entrance = 1 << iota // /authorize, from the browser
+	again                      // /authorize, back from a login step
+
+	every = front | again
+)
+
+// checks are what an authorization request must pass before anybody sees a
+// login page, in this order. Each is one function, with the reason for its
+// place; a new check is a function, a row here and a case in its test.
+var checks = []struct {
+	at    entrance
+	check func(*Server, *authorization) error
+}{
+	{front, (*Server).parametersOnce},  // RFC 6749 §3.1: before any is read
+	{every, (*Server).knownClient},     // RFC 6749 §2.2: whose redirect URIs to compare
+	{every, (*Server).redirectURI},     // RFC 9700 §2.1: from here on errors go to the client
+	{every, (*Server).stateLength},     // before it is echoed
+	{front, (*Server).noRequestObject}, // RFC 9101: refused, never fetched
+	{front, (*Server).responseType},    // RFC 9700 §2.1.2: code only
+	{front, (*Server).responseMode},    // the code travels in the query, nowhere else
+	{every, (*Server).pkce},            // RFC 7636 §4.3: S256 only
+	{every, (*Server).scope},           // RFC 6749 §3.3
+	{every, (*Server).resource},        // RFC 8707 §2
+	{every, (*Server).nonce},           // OpenID Connect Core §3.1.2.1
+	{every, (*Server).prompt},          // OpenID Connect Core §3.1.2.1
+	{every, (*Server).maxAge},          // OpenID Connect Core §3.1.2.1
+	{every, (*Server).idTokenHint},     // OpenID Connect Core §3.1.2.1
+}
+
+// authorization is an authorization request on its way through the checks.
+// Only the check whose name a field bears sets it.
+type authorization struct {
+	ctx   context.Context
+	query url.Values // of the request's URL
+	body  url.Values // of the request's body
+
+	form          url.Values // parametersOnce, or what the login step brings back
+	client        clients.Client
+	redirectURI   clients.RedirectURI
+	state         string
+	codeChallenge string
+	scope         []string
+	resource      []string
+	nonce         string
+	prompt        []string
+	maxAge        time.Duration // negative: none
+	idTokenHint   storage.UserID
+}
+
+// Bounds of what is echoed, sealed into URLs or stored.
+const (
+	maxState     = 1024
+	maxNonce     = 512
+	maxScope     = 1024
+	maxParameter = 4096
+)
+
+// authorizationParameters are those that matter after the checks; no others
+// travel through the login step.
+var authorizationParameters = []string{
+	"client_id", "redirect_uri", "response_type", "scope", "state", "nonce",
+	"code_challenge", "code_challenge_method", "resource", "prompt", "max_age",
+	"id_token_hint", "login_hint",
+}
+
+// authorize is the authorization endpoint (RFC 6749 §3.1).
+func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
+	if !s.topLevel(w, r) {
+		return
+	}
+	a := &authorization{ctx: r.Context(), maxAge: -1}
+	at, pending := front, login.Pending{}
+	if r.Method == http.MethodGet && r.URL.Query().Has(login.ResumeParameter) {
+		var err error
+		if pending, err = s.login.Resume(r); err != nil {
+			s.page(w, r, http.StatusBadRequest, "This sign-in has ended", "It took too long, or it was started in another browser. Go back to the application and sign in again.", err)
+			return
+		}
+		at, a.form = again, pending.Parameters
+	} else if !s.parameters(w, r, a) {
+		return
+	}
+	for _, c := range checks {
+		if c.at&at == 0 {
+			continue
+		}
+		if err := c.check(s, a); err != nil {
+			s.refuseAuthorization(w, r, a, err)
+			return
+		}
+	}
+	if r.Method == http.MethodPost {
+		// A form post from another site carries no SameSite=Lax cookie, so
+		// nobody would ever be logged in. The same request as a GET does.
+		s.redirect(w, s.Issuer+"/authorize?"+a.form.Encode())
+		return
+	}
+	s.decide(w, r, a, pending)
+}
+
+// parameters reads where the parameters may stand: the query of a GET, the
+// body of a POST. It answers by itself when they stand elsewhere.
+func (s *Server) parameters(w http.ResponseWriter, r *http.Request, a *authorization) bool {
+	var err error
+	if a.query, err = url.ParseQuery(r.URL.RawQuery); err == nil {
+		a.body, err = formBody(w, r)
+	}
+	switch {
+	case err != nil:
+	case r.Method == http.MethodPost && len(a.query) > 0:
+		err = errors.New("parameters in the query of a POST")
+	case r.Method == http.MethodGet && len(a.body) > 0:
+		err = errors.New("parameters in the body of a GET")
+	}
+	if err != nil {
+		s.page(w, r, http.StatusBadRequest, "This sign-in link is not valid", "The application sent a request that can't be read.", err)
+		return false
+	}
+	return true
+}
+
+// errLocal marks a refusal that must be shown here: there is no redirect URI
+// that may be trusted with it.
+type errLocal struct {
+	error
+	redirectURI string // what was asked for, for the audit log
+}
+
+func (s *Server) parametersOnce(a *authorization) error {
+	all := a.query
+	if len(all) == 0 {
+		all = a.body
+	}
+	for name, values := range all {
+		if len(values) > 1 {
+			return errLocal{error: oauth.Errorf(oauth.InvalidRequest, "A parameter was sent more than once.", "parameter %.40q was sent %d times", name, len(values))}
+		}
+		if len(values[0]) > maxParameter || strings.ContainsRune(values[0], 0) {
+			return errLocal{error: oauth.Errorf(oauth.InvalidRequest, "A parameter is too long or holds a NUL.", "parameter %.40q has %d bytes or a NUL", name, len(values[0]))}
+		}
+	}
+	a.form = url.Values{}
+	for name, values := range all {
+		if values[0] != "" { // OAuth 2.1 §3.1: sent empty is as if absent
+			a.form[name] = values
+		}
+	}
+	return nil
+}
+
+func (s *Server) knownClient(a *authorization) error {
+	c, err := s.client(a.ctx, clients.ID(a.form.Get("client_id")))
+	if err != nil {
+		return errLocal{error: err, redirectURI: a.form.Get("redirect_uri")}
+	}
+	a.client = c
+	return nil
+}
+
+func (s *Server) redirectURI(a *authorization) error {
+	asked := a.form.Get("redirect_uri")
+	if !a.client.HasRedirectURI(asked) {
+		return errLocal{
+			error:       oauth.Errorf(oauth.InvalidRequest, "The redirect_uri is not registered for this client.", "redirect_uri is none of client %s's", a.client.ID),
+			redirectURI: asked,
+		}
+	}
+	a.redirectURI = clients.RedirectURI(asked)
+	return nil
+}
+
+func (s *Server) stateLength(a *authorization) error {
+	state := a.form.Get("state")
+	if len(state) > maxState {
+		return oauth.Errorf(oauth.InvalidRequest, "The state is too long.", "state has %d bytes, at most %d", len(state), maxState)
+	}
+	a.state = state
+	return nil
+}
+
+func (s *Server) noRequestObject(a *authorization) error {
+	switch {
+	case a.form.Has("request"):
+		return oauth.Errorf(oauth.RequestNotSupported, "Request objects are not supported.", "request was sent")
+	case a.form.Has("request_uri"):
+		return oauth.Errorf(oauth.RequestURINotSupported, "The request_uri parameter is not supported.", "request_uri was sent")
+	case a.form.Has("registration"):
+		return oauth.Errorf(oauth.RegistrationNotSupported, "The registration parameter is not supported.", "registration was sent")
+	}
+	return nil
+}
+
+func (s *Server) responseType(a *authorization) error {
+	switch a.form.Get("response_type") {
+	case "code":
+		return nil
+	case "":
+		return oauth.Errorf(oauth.InvalidRequest, "The response_type is missing.", "no response_type")
+	}
+	return oauth.Errorf(oauth.UnsupportedResponseType, "The only response_type is code.", "another response_type")
+}
+
+func (s *Server) responseMode(a *authorization) error {
+	if mode := a.form.Get("response_mode"); mode != "" && mode != "query" {
+		return oauth.Errorf(oauth.InvalidRequest, "The only response_mode is query.", "another response_mode")
+	}
+	return nil
+}
+
+func (s *Server) pkce(a *authorization) error {
+	challenge := a.form.Get("code_challenge")
+	switch method := a.form.Get("code_challenge_method"); {
+	case challenge == "":
+		return oauth.Errorf(oauth.InvalidRequest, "PKCE is required: the code_challenge is missing.", "no code_challenge")
+	case method != "S256":
+		return oauth.Errorf(oauth.InvalidRequest, "The only code_challenge_method is S256.", "another code_challenge_method")
+	case !isChallenge(challenge):
+		return oauth.Errorf(oauth.InvalidRequest, "The code_challenge is not a base64url SHA-256.", "code_challenge of %d bytes", len(challenge))
+	}
+	a.codeChallenge = challenge
+	return nil
+}
+
+// isChallenge reports whether c is 32 bytes in base64url without padding.
+func isChallenge(c string) bool {
+	if len(c) != 43 {
+		return false
+	}
+	for i := range len(c) {
+		ch := c[i]
+		if (ch < 'A' || ch > 'Z') && (ch < 'a' || ch > 'z') && (ch < '0' || ch > '9') && ch != '-' && ch != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Server) scope(a *authorization) error {
+	if len(a.form.Get("scope")) > maxScope {
+		return oauth.Errorf(oauth.InvalidScope, "The scope is too long.", "scope has %d bytes", len(a.form.Get("scope")))
+	}
+	asked := oauth.SplitScope(a.form.Get("scope"))
+	for _, scope := range asked {
+		if !oauth.Has(a.client.Scopes, scope) {
+			return oauth.Errorf(oauth.InvalidScope, "The scope is unknown or not allowed for this client.", "a scope that client %s is not registered for", a.client.ID)
+		}
+	}
+	a.scope = asked
+	return nil
+}
+
+func (s *Server) resource(a *authorization) error {
+	asked := a.form.Get("resource")
+	if asked == "" {
+		if len(a.client.Audiences) == 0 {
+			return oauth.Errorf(oauth.InvalidTarget, "The client has no resource.", "client %s has no audience", a.client.ID)
+		}
+		a.resource = a.client.Audiences[:1]
+		return nil
+	}
+	if !a.client.HasAudience(asked) {
+		return oauth.Errorf(oauth.InvalidTarget, "The resource is unknown or not allowed for this client.", "a resource that client %s is not registered for", a.client.ID)
+	}
+	a.resource = []string{asked}
+	return nil
+}
+
+func (s *Server) nonce(a *authorization) error {
+	nonce := a.form.Get("nonce")
+	if len(nonce) > maxNonce {
+		return oauth.Errorf(oauth.InvalidRequest, "The nonce is too long.", "nonce has %d bytes, at most %d", len(nonce), maxNonce)
+	}
+	a.nonce = nonce
+	return nil
+}
+
+func (s *Server) prompt(a *authorization) error {
+	asked := oauth.SplitScope(a.form.Get("prompt"))
+	for _, p := range asked {
+		switch p {
+		case "none":
+			if len(asked) > 1 {
+				return oauth.Errorf(oauth.InvalidRequest, "prompt=none stands alone.", "none with others")
+			}
+		case "login", "consent", "select_account":
+		default:
+			return oauth.Errorf(oauth.InvalidRequest, "The prompt is not supported.", "unknown prompt")
+		}
+	}
+	a.prompt = asked
+	return nil
+}
+
+func (s *Server) maxAge(a *authorization) error {
+	text := a.form.Get("max_age")
+	if text == "" {
+		return nil
+	}
+	seconds, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return oauth.Errorf(oauth.InvalidRequest, "The max_age is not a number of seconds.", "max_age is no number")
+	}
+	a.maxAge = time.Duration(seconds) * time.Second
+	return nil
+}
+
+func (s *Server) idTokenHint(a *authorization) error {
+	hint := a.form.Get("id_token_hint")
+	if hint == "" {
+		return nil
+	}
+	t, err := s.parseIDTokenHint(hint)
+	if err != nil {
+		return oauth.Errorf(oauth.InvalidRequest, "The id_token_hint is not an ID token of this server.", "id_token_hint: %w", err)
+	}
+	if t.Audience != string(a.client.ID) {
+		return oauth.Errorf(oauth.InvalidRequest, "The id_token_hint was issued to another client.", "id_token_hint for %q", t.Audience)
+	}
+	a.idTokenHint = t.Subject
+	return nil
+}
+
+// decide is what happens to a request that passed the checks: a login, a
+// consent, a code or an error. It is the only place that decides it; each
+// login step comes back here with its proof.
+func (s *Server) decide(w http.ResponseWriter, r *http.Request, a *authorization, pending login.Pending) {
+	refuse := func(code oauth.Code, description, cause string) {
+		s.refuseAuthorization(w, r, a, oauth.Errorf(code, description, "%s", cause))
+	}
+	session, user, err := s.login.Current(r)
+	if err != nil && !errors.Is(err, login.ErrNoSession) {
+		s.refuseAuthorization(w, r, a, &oauth.Error{Code: oauth.TemporarilyUnavailable, Description: "The server can't do this now; try again.", Cause: err})
+		return
+	}
+	signedIn := err == nil
+	now := s.Now()
+	// The proof of a login that was made for this very request.
+	fresh := signedIn && pending.LoggedIn != nil && pending.LoggedIn.Session == session.ID
+	none := oauth.Has(a.prompt, "none")
+
+	var why string
+	switch {
+	case !signedIn:
+		why = "nobody is signed in"
+	case fresh:
+	case oauth.Has(a.prompt, "login"), oauth.Has(a.prompt, "select_account"):
+		why = "prompt asks for it"
+	case a.maxAge >= 0 && now.Sub(session.AuthTime) >= a.maxAge && (a.maxAge == 0 || now.Sub(session.AuthTime) > a.maxAge):
+		why = "the login is older than max_age"
+	case a.idTokenHint != "" && a.idTokenHint != user.ID:
+		why = "id_token_hint names somebody else"
+	}
+	if why != "" {
+		if none {
+			refuse(oauth.LoginRequired, "The person must sign in.", why)
+			return
+		}
+		s.login.BeginLogin(w, r, s.pending(a, pending))
+		return
+	}
+	if a.idTokenHint != "" && a.idTokenHint != user.ID {
+		refuse(oauth.LoginRequired, "Somebody else signed in.", "id_token_hint names somebody else than who signed in")
+		return
+	}
+
+	if s.needsConsent(a, user) {
+		proof := pending.Consented
+		switch {
+		case proof != nil && proof.Session == session.ID && proof.Denied:
+			refuse(oauth.AccessDenied, "The person did not agree.", "consent denied")
+			return
+		case proof != nil && proof.Session == session.ID && covers(proof.Scopes, a.scope):
+		case none:
+			refuse(oauth.ConsentRequired, "The person must agree first.", "consent needed")
+			return
+		default:
+			s.login.BeginConsent(w, r, s.pending(a, pending))
+			return
+		}
+	}
+
+	code, grant, err := s.provider.Authorize(r.Context(), provider.Authorization{
+		Client: a.client, Session: session, RedirectURI: a.redirectURI, State: a.state,
+		Scope: a.scope, Resource: a.resource, Nonce: a.nonce, CodeChallenge: a.codeChallenge,
+	})
+	if err != nil {
+		s.refuseAuthorization(w, r, a, err)
+		return
+	}
+	s.audit.Record(r.Context(), audit.Event{What: "code issued", Client: a.client.ID, User: user.ID, Session: session.ID, Grant: grant, Address: s.address(r)})
+	s.answerAuthorization(w, a, url.Values{"code": {code}})
+}
+
+// needsConsent reports whether the person has to be asked: where the client is
+// registered for it and asks for more than was agreed to, and wherever the
+// request itself asks for it.
+func (s *Server) needsConsent(a *authorization, u storage.User) bool {
+	if oauth.Has(a.prompt, "consent") {
+		return true
+	}
+	return a.client.Consent && !covers(u.Consents[a.client.ID], a.scope)
+}
+
+func covers(agreed, asked []string) bool {
+	for _, scope := range asked {
+		if !slices.Contains(agreed, scope) {
+			return false
+		}
+	}
+	return agreed != nil
+}
+
+// pending is a as it waits for a login step.
+func (s *Server) pending(a *authorization, before login.Pending) login.Pending {
+	form := url.Values{}
+	for _, name := range authorizationParameters {
+		if a.form.Has(name) {
+			form.Set(name, a.form.Get(name))
+		}
+	}
+	before.Parameters = form
+	before.ClientName = a.client.Name
+	before.ClientID = a.client.ID
+	before.RedirectOrigin = originOf(string(a.redirectURI))
+	before.LoginHint = a.form.Get("login_hint")
+	before.Scopes = a.scope
+	if before.IssuedAt.IsZero() {
+		before.IssuedAt = s.Now()
+	}
+	return before
+}
+
+// refuseAuthorization answers err: to the client if its redirect URI is known
+// to be right (RFC 6749 §4.1.2.1), else on a page of ours.
+func (s *Server) refuseAuthorization(w http.ResponseWriter, r *http.Request, a *authorization, err error) {
+	event := audit.Event{What: "authorization refused", Client: a.client.ID, Address: s.address(r), Request: s.requestID(r), Reason: err.Error()}
+	if local, ok := errors.AsType[errLocal](err); ok {
+		event.RedirectURI = local.redirectURI
+		s.audit.Record(r.Context(), event)
+		e := oauth.As(local.error)
+		s.page(w, r, e.HTTPStatus(), "This sign-in link is not valid", e.Description+" Nothing was sent to the application.", err)
+		return
+	}
+	s.audit.Record(r.Context(), event)
+	e := oauth.As(err)
+	s.logRefusal(r, e)
+	answer := url.Values{"error": {string(e.Code)}}
+	if e.Description != "" {
+		answer.Set("error_description", e.Description)
+	}
+	s.answerAuthorization(w, a, answer)
+}
+
+// answerAuthorization sends the browser back to the client, by 303 so that no
+// body travels on (RFC 9700 §4.12), with state and iss (RFC 9207 §2).
+func (s *Server) answerAuthorization(w http.ResponseWriter, a *authorization, answer url.Values) {
+	if a.state != "" {
+		answer.Set("state", a.state)
+	} else if state := a.form.Get("state"); len(state) <= maxState && state != "" {
+		answer.Set("state", state)
+	}
+	answer.Set("iss", s.Issuer)
+	separator := "?"
+	if strings.Contains(string(a.redirectURI), "?") {
+		separator = "&"
+	}
+	s.redirect(w, string(a.redirectURI)+separator+answer.Encode())
+}
+
+// redirect sends the browser to location, which is ours or registered.
+func (s *Server) redirect(w http.ResponseWriter, location string) {
+	h := w.Header()
+	s.pageHeaders(w)
+	h.Set("Location", location)
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+// originOf is the origin of a registered redirect URI.
+func originOf(uri string) string {
+	u, err := url.Parse(uri)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}

@@ -1,0 +1,274 @@
+// Package authz is the authorization server: one [http.Handler] made from a
+// [Config], with a file per endpoint.
+//
+// Start reading at authorize.go: the order of its checks is a table. Every
+// answer to the network goes through errors.go, where whatever is not an
+// [oauth.Error] becomes silence.
+package authz
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/solegate/solegate/authz/audit"
+	"github.com/solegate/solegate/authz/login"
+	"github.com/solegate/solegate/authz/login/password"
+	"github.com/solegate/solegate/authz/oauth"
+	"github.com/solegate/solegate/authz/pages"
+	"github.com/solegate/solegate/authz/provider"
+	"github.com/solegate/solegate/authz/revocation"
+	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/keys"
+	"github.com/solegate/solegate/storage"
+)
+
+// Server is the authorization server. It is safe for concurrent use and keeps
+// no state that matters: any number of servers share one store.
+type Server struct {
+	Config
+	mux      *http.ServeMux
+	log      *slog.Logger
+	audit    *audit.Log
+	login    *login.Login
+	pages    *pages.Pages
+	provider *provider.Provider
+	revoker  *revocation.Revoker
+	metadata document // prepared
+}
+
+// New returns a Server. The error says which field is wrong and how to mend
+// it.
+func New(_ context.Context, c Config) (*Server, error) {
+	if err := c.complete(); err != nil {
+		return nil, err
+	}
+	s := &Server{Config: c, log: c.Log, audit: audit.New(c.Log), pages: pages.New()}
+	s.revoker = revocation.New(c.Store, s.audit, c.Now)
+	hasher, err := password.New(c.Password, c.Rand)
+	if err != nil {
+		return nil, err
+	}
+	if s.login, err = login.New(login.Config{
+		Issuer: c.Issuer, Development: c.Development, Store: c.Store,
+		Seal: c.Ring.Seal, Unseal: c.Ring.Unseal, Secret: c.Ring.Secret,
+		Hasher: hasher, Pages: s.pages, Audit: s.audit, Log: c.Log, Now: c.Now, Rand: c.Rand,
+		SessionIdle: c.Lifetimes.SessionIdle, SessionLife: c.Lifetimes.SessionLife, Life: c.Lifetimes.Login,
+		BindAddress: c.BindLoginToAddress, Address: s.address, RequestID: s.requestID,
+	}); err != nil {
+		return nil, err
+	}
+	if s.provider, err = provider.New(provider.Config{
+		Issuer: c.Issuer, Grants: c.Store, Ring: c.Ring, Audit: s.audit,
+		AccessTokenAlg: c.AccessTokenAlg,
+		AccessToken:    c.Lifetimes.AccessToken, IDToken: c.Lifetimes.IDToken, Code: c.Lifetimes.Code,
+		RefreshIdle: c.Lifetimes.RefreshIdle, RefreshLife: c.Lifetimes.RefreshLife, RefreshGrace: c.Lifetimes.RefreshGrace,
+		Now: c.Now, Rand: c.Rand,
+	}); err != nil {
+		return nil, err
+	}
+	s.metadata = s.prepareMetadata()
+	s.routes()
+	return s, nil
+}
+
+func (s *Server) routes() {
+	m := http.NewServeMux()
+	handle := func(pattern string, h http.HandlerFunc) { m.HandleFunc(pattern, h) }
+
+	handle("GET /authorize", s.authorize)
+	handle("POST /authorize", s.authorize)
+	handle("GET /login", s.login.ServeLogin)
+	handle("POST /login", s.login.ServeLogin)
+	handle("GET /consent", s.login.ServeConsent)
+	handle("POST /consent", s.login.ServeConsent)
+	handle("GET /logout", s.logout)
+	handle("POST /logout", s.logout)
+	handle("POST /logout/confirm", s.confirmLogout)
+	handle("GET /logout/done", s.loggedOut)
+
+	handle("POST /token", s.token)
+	handle("OPTIONS /token", s.preflight)
+	handle("POST /revoke", s.revoke)
+	handle("OPTIONS /revoke", s.preflight)
+	handle("GET /userinfo", s.userinfo)
+	handle("POST /userinfo", s.userinfo)
+	handle("OPTIONS /userinfo", s.preflight)
+	handle("POST /introspect", s.introspect)
+
+	handle("GET /.well-known/openid-configuration", s.serveMetadata)
+	handle("GET /.well-known/oauth-authorization-server", s.serveMetadata)
+	handle("GET /jwks", s.jwks)
+	handle("OPTIONS /.well-known/", s.preflightPublic)
+	handle("OPTIONS /jwks", s.preflightPublic)
+
+	handle("GET /livez", func(w http.ResponseWriter, _ *http.Request) { s.status(w, http.StatusOK, "ok") })
+	handle("GET /readyz", s.ready)
+	m.Handle("GET "+pages.AssetPath, s.pages)
+	handle("GET /{$}", s.index)
+	s.mux = m
+}
+
+// ServeHTTP serves every endpoint.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// The documents that every API asks for take the short way.
+	if r.Method == http.MethodGet && r.URL.RawQuery == "" {
+		switch r.URL.Path {
+		case "/jwks":
+			s.jwks(w, r)
+			return
+		case "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server":
+			s.serveMetadata(w, r)
+			return
+		}
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+// Run does the work between requests until ctx ends: it keeps the key ring's
+// schedule and sweeps what has expired. It returns ctx's error.
+func (s *Server) Run(ctx context.Context) error {
+	var work sync.WaitGroup
+	work.Go(func() { s.Ring.Run(ctx) })
+	work.Go(func() { s.sweep(ctx) })
+	work.Wait()
+	return ctx.Err()
+}
+
+// sweepEvery and sweepLimit bound what expired records cost: a sweep removes
+// little at a time and comes back.
+const (
+	sweepEvery = time.Minute
+	sweepLimit = 500
+)
+
+func (s *Server) sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for {
+			n, err := s.Store.Sweep(ctx, s.Now(), sweepLimit)
+			if err != nil && !failing && ctx.Err() == nil {
+				s.log.Error("expired records could not be removed; trying again every minute", "error", err)
+			}
+			failing = err != nil
+			if n < sweepLimit || err != nil {
+				break
+			}
+		}
+	}
+}
+
+// client returns an enabled client that this server serves. The error is an
+// [*oauth.Error].
+func (s *Server) client(ctx context.Context, id clients.ID) (clients.Client, error) {
+	const description = "The client is unknown or disabled."
+	if id == "" {
+		return clients.Client{}, oauth.Errorf(oauth.InvalidRequest, "The client_id is missing.", "no client_id")
+	}
+	c, err := s.Store.Client(ctx, id)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return clients.Client{}, oauth.Errorf(oauth.InvalidClient, description, "no client %.64q", id)
+	case err != nil:
+		return clients.Client{}, &oauth.Error{Code: oauth.TemporarilyUnavailable, Description: "The server can't do this now; try again.", Cause: err}
+	case c.Disabled:
+		return clients.Client{}, oauth.Errorf(oauth.InvalidClient, description, "client %s is disabled; enable it with: solegate client enable %s", id, id)
+	case c.Development && !s.Development:
+		return clients.Client{}, oauth.Errorf(oauth.InvalidClient, description, "client %s is registered for development, the server is not in development mode", id)
+	}
+	return c, nil
+}
+
+// complete fills in the defaults and refuses what can't be safe.
+func (c *Config) complete() error {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Rand == nil {
+		c.Rand = rand.Reader
+	}
+	if c.AccessTokenAlg == "" {
+		c.AccessTokenAlg = keys.ES256
+	}
+	var errs []error
+	if c.Store == nil || c.Ring == nil {
+		errs = append(errs, errors.New("authz: Store and Ring are required"))
+	}
+	if err := checkIssuer(c.Issuer, c.Development); err != nil {
+		errs = append(errs, err)
+	}
+	l := &c.Lifetimes
+	for _, d := range []struct {
+		name           string
+		value          *time.Duration
+		preset, atMost time.Duration
+	}{
+		{"access_token", &l.AccessToken, 5 * time.Minute, time.Hour},
+		{"id_token", &l.IDToken, 5 * time.Minute, time.Hour},
+		{"code", &l.Code, time.Minute, time.Minute},
+		{"refresh_idle", &l.RefreshIdle, 24 * time.Hour, 90 * 24 * time.Hour},
+		{"refresh_life", &l.RefreshLife, 7 * 24 * time.Hour, 365 * 24 * time.Hour},
+		{"refresh_grace", &l.RefreshGrace, 10 * time.Second, time.Minute},
+		{"session_idle", &l.SessionIdle, 24 * time.Hour, 90 * 24 * time.Hour},
+		{"session_life", &l.SessionLife, 7 * 24 * time.Hour, 365 * 24 * time.Hour},
+		{"login", &l.Login, 10 * time.Minute, time.Hour},
+	} {
+		if *d.value == 0 {
+			*d.value = d.preset
+		}
+		if *d.value < time.Second || *d.value > d.atMost {
+			errs = append(errs, fmt.Errorf("authz: lifetime %s is %s: set it between 1s and %s", d.name, *d.value, d.atMost))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkIssuer refuses an issuer that tokens and cookies could not be bound to
+// (RFC 8414 §2).
+func checkIssuer(issuer string, development bool) error {
+	u, err := url.Parse(issuer)
+	switch {
+	case err != nil || u.Host == "" || u.User != nil:
+		return fmt.Errorf("authz: issuer %q is not a URL: set it to the server's public origin, such as https://login.example.com", issuer)
+	case u.Scheme+"://"+u.Host != issuer || u.Host != strings.ToLower(u.Host):
+		return fmt.Errorf("authz: issuer %q must be an origin alone: lower case, no path, no trailing slash, no query", issuer)
+	case u.Scheme == "https":
+		return nil
+	case u.Scheme == "http" && development && isLoopback(u.Hostname()):
+		return nil
+	case u.Scheme == "http" && development:
+		return fmt.Errorf("authz: issuer %q: development mode allows http on loopback only (127.0.0.1, [::1], localhost)", issuer)
+	}
+	return fmt.Errorf("authz: issuer %q must be https; for trying it out on this machine, turn on development mode", issuer)
+}
+
+func isLoopback(host string) bool {
+	return host == "127.0.0.1" || host == "::1" || host == "localhost"
+}
+
+// randomText returns n random bytes in base64url.
+func (s *Server) randomText(n int) string {
+	b := make([]byte, n)
+	if _, err := s.Rand.Read(b); err != nil {
+		panic(err) // without randomness nothing here is safe
+	}
+	return base64.RawURLEncoding.EncodeToString(b)
+}

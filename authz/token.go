@@ -1,0 +1,144 @@
+package authz
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/solegate/solegate/authz/audit"
+	"github.com/solegate/solegate/authz/oauth"
+	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/storage"
+)
+
+// tokenRequest is a request of a client to /token or /revoke.
+type tokenRequest struct {
+	w    http.ResponseWriter
+	r    *http.Request
+	form url.Values // parametersOnce
+
+	client clients.Client // identify
+}
+
+// tokenChecks are what a token request must pass before anything is consumed.
+// The proof of possession will stand last (RFC 9449 §5): a refusal never burns
+// a code or a refresh token.
+var tokenChecks = []func(*Server, *tokenRequest) error{
+	(*Server).postedForm, // RFC 6749 §3.2: POST, parameters in the body, each once
+	(*Server).noSecret,   // RFC 10017: an SPA has none, so one that is sent proves nothing
+	(*Server).identify,   // RFC 6749 §3.2.1: client_id
+	(*Server).origin,     // RFC 10017: a browser says from which page it asks
+}
+
+// clientRequest runs the checks. If one fails it has answered.
+func (s *Server) clientRequest(w http.ResponseWriter, r *http.Request) (*tokenRequest, bool) {
+	t := &tokenRequest{w: w, r: r}
+	for _, check := range tokenChecks {
+		if err := check(s, t); err != nil {
+			s.refuseJSON(w, r, err)
+			return nil, false
+		}
+	}
+	return t, true
+}
+
+func (s *Server) postedForm(t *tokenRequest) error {
+	if t.r.URL.RawQuery != "" {
+		return oauth.Errorf(oauth.InvalidRequest, "Parameters belong in the body.", "parameters in the query")
+	}
+	form, err := formBody(t.w, t.r)
+	if err != nil {
+		return oauth.Errorf(oauth.InvalidRequest, "The body is not a readable form.", "%w", err)
+	}
+	for name, values := range form {
+		if len(values) > 1 {
+			return oauth.Errorf(oauth.InvalidRequest, "A parameter was sent more than once.", "parameter %.40q was sent %d times", name, len(values))
+		}
+	}
+	t.form = form
+	return nil
+}
+
+func (s *Server) noSecret(t *tokenRequest) error {
+	if t.r.Header.Get("Authorization") != "" || t.form.Has("client_secret") || t.form.Has("client_assertion") {
+		return oauth.Errorf(oauth.InvalidClient, "The client is public and has no credential.", "a credential was sent")
+	}
+	return nil
+}
+
+func (s *Server) identify(t *tokenRequest) error {
+	c, err := s.client(t.r.Context(), clients.ID(t.form.Get("client_id")))
+	if err != nil {
+		return err
+	}
+	t.client = c
+	return nil
+}
+
+// origin refuses a browser on a page that is not the client's. A program
+// outside any browser sends what it likes: this protects people, not the
+// endpoint.
+func (s *Server) origin(t *tokenRequest) error {
+	origins := t.r.Header["Origin"]
+	if len(origins) == 0 {
+		return nil
+	}
+	if len(origins) > 1 || !t.client.HasOrigin(origins[0]) {
+		s.audit.Record(t.r.Context(), audit.Event{What: "origin refused", Client: t.client.ID, Origin: origins[0], Address: s.address(t.r), Request: s.requestID(t.r)})
+		return &oauth.Error{Code: oauth.InvalidRequest, Status: http.StatusForbidden,
+			Description: "This origin is not registered for the client.", Cause: errors.New("unregistered origin")}
+	}
+	allowOrigin(t.w, origins[0])
+	return nil
+}
+
+// token is the token endpoint (RFC 6749 §3.2).
+func (s *Server) token(w http.ResponseWriter, r *http.Request) {
+	t, ok := s.clientRequest(w, r)
+	if !ok {
+		return
+	}
+	tokens, err := s.provider.Token(r.Context(), t.client, t.form)
+	if err != nil {
+		s.refuseJSON(w, r, err)
+		return
+	}
+	s.writeTokens(w, marshal(tokens))
+}
+
+// writeTokens writes an answer that nobody may keep (RFC 6749 §5.1).
+func (s *Server) writeTokens(w http.ResponseWriter, body []byte) {
+	h := w.Header()
+	h["Content-Type"] = jsonType
+	h["Cache-Control"] = noStore
+	h["Pragma"] = noCache
+	h["X-Content-Type-Options"] = noSniff
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.Write(body)
+}
+
+// revoke is the revocation endpoint (RFC 7009). A refresh token, live or
+// past, ends its grant; so does an access token, because nothing shorter
+// would reach the APIs that verify it by its signature.
+func (s *Server) revoke(w http.ResponseWriter, r *http.Request) {
+	t, ok := s.clientRequest(w, r)
+	if !ok {
+		return
+	}
+	token := t.form.Get("token")
+	if token == "" {
+		s.refuseJSON(w, r, oauth.Errorf(oauth.InvalidRequest, "The token parameter is missing.", "no token"))
+		return
+	}
+	grant, err := s.grantOf(r.Context(), t.client, token)
+	if err == nil && grant != "" {
+		err = s.revoker.RevokeGrant(r.Context(), grant, "revoked by the client")
+	}
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		// Never 200 while the token may still work (RFC 7009 §2.2.1).
+		s.refuseJSON(w, r, &oauth.Error{Code: oauth.TemporarilyUnavailable, Description: "The server can't do this now; try again.", Cause: err})
+		return
+	}
+	s.writeTokens(w, []byte("{}\n"))
+}

@@ -1,0 +1,151 @@
+package authz
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/solegate/solegate/authz/oauth"
+	"github.com/solegate/solegate/authz/provider"
+	"github.com/solegate/solegate/authz/revocation"
+	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/storage"
+)
+
+// claims are what userinfo tells (OpenID Connect Core §5.1).
+type claims struct {
+	Subject           storage.UserID `json:"sub"`
+	Name              string         `json:"name,omitempty"`
+	PreferredUsername string         `json:"preferred_username,omitempty"`
+	UpdatedAt         int64          `json:"updated_at,omitempty"`
+	Email             string         `json:"email,omitempty"`
+	EmailVerified     *bool          `json:"email_verified,omitempty"`
+}
+
+// userinfo is the UserInfo endpoint (OpenID Connect Core §5.3). It takes any
+// live access token with the scope openid, the API's too: the server knows its
+// own tokens and sees at once when the grant has ended.
+func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) {
+	token, err := bearer(r)
+	if err != nil {
+		s.refuseBearer(w, r, err)
+		return
+	}
+	t, st, c, err := s.liveToken(r.Context(), token)
+	if err != nil {
+		s.refuseBearer(w, r, err)
+		return
+	}
+	if err := s.origin(&tokenRequest{w: w, r: r, client: c}); err != nil {
+		s.refuseJSON(w, r, err)
+		return
+	}
+	scope := oauth.SplitScope(t.Scope)
+	if !oauth.Has(scope, oauth.OpenID) {
+		s.refuseBearer(w, r, oauth.Errorf(oauth.InsufficientScope, "The token lacks the scope openid.", "scope %q", t.Scope))
+		return
+	}
+	u := st.User
+	answer := claims{Subject: u.ID}
+	if oauth.Has(scope, oauth.Profile) {
+		answer.Name, answer.PreferredUsername, answer.UpdatedAt = u.DisplayName, u.Name, u.UpdatedAt.Unix()
+	}
+	if oauth.Has(scope, oauth.Email) && u.Email != "" {
+		answer.Email, answer.EmailVerified = u.Email, &u.EmailVerified
+	}
+	s.writeTokens(w, marshal(answer))
+}
+
+// bearer returns the token of the Authorization header, the only place where
+// one is taken from (RFC 6750 §2.1, RFC 9700 §4.3.2).
+func bearer(r *http.Request) (string, error) {
+	headers := r.Header["Authorization"]
+	if len(headers) == 0 {
+		return "", errNoToken
+	}
+	scheme, token, ok := strings.Cut(headers[0], " ")
+	if len(headers) > 1 || !ok || !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return "", oauth.Errorf(oauth.InvalidRequest, "One Authorization header with a Bearer token is expected.", "%d Authorization headers", len(headers))
+	}
+	return token, nil
+}
+
+var errNoToken = errors.New("no access token")
+
+// refuseBearer answers with the challenge of RFC 6750 §3.
+func (s *Server) refuseBearer(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, errNoToken) { // no error code for who sent none (§3.1)
+		w.Header().Set("WWW-Authenticate", `Bearer realm="solegate"`)
+		w.Header()["Cache-Control"] = noStore
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	e := oauth.As(err)
+	if e.HTTPStatus() < 500 {
+		challenge := `Bearer realm="solegate", error="` + string(e.Code) + `", error_description="` + e.Description + `"`
+		if e.Code == oauth.InsufficientScope {
+			challenge += `, scope="openid"`
+		}
+		w.Header().Set("WWW-Authenticate", challenge)
+	}
+	s.refuseJSON(w, r, e)
+}
+
+// accessToken returns the claims of an access token that this server signed
+// and that has not expired. Whether its grant still stands is not looked at.
+func (s *Server) accessToken(token string) (provider.AccessToken, error) {
+	var t provider.AccessToken
+	payload, err := s.Ring.Verify(token, provider.AccessTokenType)
+	if err == nil {
+		err = json.Unmarshal(payload, &t)
+	}
+	if err == nil && t.Issuer != s.Issuer {
+		err = errors.New("signed for another issuer")
+	}
+	if err == nil && s.Now().Unix() >= t.ExpiresAt {
+		err = errors.New("expired")
+	}
+	if err != nil {
+		return t, oauth.Errorf(oauth.InvalidToken, "The access token is invalid or has expired.", "access token: %w", err)
+	}
+	return t, nil
+}
+
+// liveToken returns an access token of ours whose grant still stands, with
+// what it stands on.
+func (s *Server) liveToken(ctx context.Context, token string) (t provider.AccessToken, st storage.Standing, c clients.Client, err error) {
+	if t, err = s.accessToken(token); err != nil {
+		return t, st, c, err
+	}
+	const refusal = "The access token was revoked."
+	st, err = s.Store.Standing(ctx, t.Grant)
+	if errors.Is(err, storage.ErrNotFound) {
+		return t, st, c, oauth.Errorf(oauth.InvalidToken, refusal, "no grant %s", t.Grant)
+	} else if err != nil {
+		return t, st, c, &oauth.Error{Code: oauth.TemporarilyUnavailable, Description: "The server can't do this now; try again.", Cause: err}
+	}
+	if c, err = s.client(ctx, st.Grant.Client); err != nil {
+		if oauth.As(err).Code == oauth.TemporarilyUnavailable {
+			return t, st, c, err
+		}
+		return t, st, c, oauth.Errorf(oauth.InvalidToken, refusal, "%w", err)
+	}
+	if err := revocation.Live(st, c, s.Now()); err != nil {
+		return t, st, c, oauth.Errorf(oauth.InvalidToken, refusal, "grant %s: %w", t.Grant, err)
+	}
+	return t, st, c, nil
+}
+
+// grantOf returns the grant that a token of client c belongs to, or "" if it
+// is no token of that client.
+func (s *Server) grantOf(ctx context.Context, c clients.Client, token string) (storage.GrantID, error) {
+	if t, err := s.accessToken(token); err == nil {
+		if t.ClientID == string(c.ID) {
+			return t.Grant, nil
+		}
+		return "", nil
+	}
+	return s.provider.GrantOfRefreshToken(ctx, c, token)
+}

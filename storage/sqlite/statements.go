@@ -1,0 +1,137 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+)
+
+// statement names a prepared statement.
+type statement int
+
+const (
+	stmtReady statement = iota
+
+	stmtClient
+	stmtCreateClient
+	stmtUpdateClient
+	stmtRemoveClient
+	stmtListClients
+
+	stmtResourceServer
+	stmtCreateResourceServer
+	stmtUpdateResourceServer
+	stmtRemoveResourceServer
+	stmtListResourceServers
+
+	stmtUser
+	stmtUserByName
+	stmtCreateUser
+	stmtUpdateUser
+	stmtRemoveUser
+	stmtRemoveUserSessions
+	stmtListUsers
+
+	stmtCreateSession
+	stmtSessionUser
+	stmtTouchSession
+	stmtEndSession
+	stmtHasSession
+	stmtListSessions
+
+	stmtCreateGrant
+	stmtStanding
+	stmtRedeem
+	stmtRotate
+	stmtGrantState
+	stmtRevokeGrant
+	stmtListGrants
+
+	stmtKeyRing
+	stmtCreateKeyRing
+	stmtUpdateKeyRing
+
+	stmtCount
+	stmtTally
+
+	stmtSweepGrants
+	stmtSweepSessions
+	stmtSweepCounters
+
+	statementCount
+)
+
+const (
+	sessionColumns = "s.last_seen, s.idle_expires, s.ended_at, s.data"
+	grantColumns   = "g.redeemed_at, g.generation, g.rotated_at, g.idle_expires, g.expires, g.revoked_at, g.revoked_for, g.data"
+)
+
+// texts are the statements. The parameters of a compare-and-swap are always
+// the new data, the identifier, the version that was read.
+var texts = [statementCount]string{
+	stmtReady: "UPDATE key_ring SET version = version WHERE id = 0",
+
+	stmtClient:       "SELECT version, data FROM clients WHERE id = ?",
+	stmtCreateClient: "INSERT INTO clients (id, version, data) VALUES (?, 1, ?)",
+	stmtUpdateClient: "UPDATE clients SET data = ?, version = version + 1 WHERE id = ? AND version = ?",
+	stmtRemoveClient: "DELETE FROM clients WHERE id = ?",
+	stmtListClients:  "SELECT version, data FROM clients WHERE id > ? ORDER BY id LIMIT ?",
+
+	stmtResourceServer:       "SELECT version, data FROM resource_servers WHERE id = ?",
+	stmtCreateResourceServer: "INSERT INTO resource_servers (id, version, data) VALUES (?, 1, ?)",
+	stmtUpdateResourceServer: "UPDATE resource_servers SET data = ?, version = version + 1 WHERE id = ? AND version = ?",
+	stmtRemoveResourceServer: "DELETE FROM resource_servers WHERE id = ?",
+	stmtListResourceServers:  "SELECT version, data FROM resource_servers WHERE id > ? ORDER BY id LIMIT ?",
+
+	stmtUser:               "SELECT version, data FROM users WHERE id = ?",
+	stmtUserByName:         "SELECT version, data FROM users WHERE name = ?",
+	stmtCreateUser:         "INSERT INTO users (id, name, version, data) VALUES (?, ?, 1, ?)",
+	stmtUpdateUser:         "UPDATE users SET data = ?, name = ?, version = version + 1 WHERE id = ? AND version = ?",
+	stmtRemoveUser:         "DELETE FROM users WHERE id = ?",
+	stmtRemoveUserSessions: "DELETE FROM sessions WHERE user = ?",
+	stmtListUsers:          "SELECT version, data FROM users WHERE name > ? ORDER BY name LIMIT ?",
+
+	stmtCreateSession: "INSERT INTO sessions (id, user, last_seen, idle_expires, expires, ended_at, data) VALUES (?, ?, ?, ?, ?, ?, ?)",
+	stmtSessionUser:   "SELECT " + sessionColumns + ", u.version, u.data FROM sessions s JOIN users u ON u.id = s.user WHERE s.id = ?",
+	stmtTouchSession:  "UPDATE sessions SET last_seen = max(last_seen, ?), idle_expires = max(idle_expires, ?) WHERE id = ? AND ended_at = 0",
+	stmtEndSession:    "UPDATE sessions SET ended_at = ? WHERE id = ? AND ended_at = 0",
+	stmtHasSession:    "SELECT 1 FROM sessions WHERE id = ?",
+	stmtListSessions:  "SELECT " + sessionColumns + " FROM sessions s WHERE s.user = ? AND s.id > ? ORDER BY s.id LIMIT ?",
+
+	stmtCreateGrant: "INSERT INTO grants (id, user, session, code_expires, redeemed_at, generation, rotated_at, idle_expires, expires, revoked_at, revoked_for, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	stmtStanding: "SELECT " + grantColumns + ", " + sessionColumns + ", u.version, u.data FROM grants g " +
+		"LEFT JOIN sessions s ON s.id = g.session LEFT JOIN users u ON u.id = g.user WHERE g.id = ?",
+	stmtRedeem: "UPDATE grants SET redeemed_at = ?, generation = 1, rotated_at = 0, idle_expires = ?, expires = ? " +
+		"WHERE id = ? AND redeemed_at = 0 AND revoked_at = 0 AND code_expires > ?",
+	stmtRotate: "UPDATE grants SET generation = generation + 1, rotated_at = ?, idle_expires = max(idle_expires, ?) " +
+		"WHERE id = ? AND generation = ? AND redeemed_at <> 0 AND revoked_at = 0 AND expires > ? AND idle_expires > ?",
+	stmtGrantState:  "SELECT redeemed_at, generation, rotated_at, idle_expires, expires, revoked_at, code_expires FROM grants WHERE id = ?",
+	stmtRevokeGrant: "UPDATE grants SET revoked_at = ?, revoked_for = ? WHERE id = ? AND revoked_at = 0",
+	stmtListGrants:  "SELECT " + grantColumns + " FROM grants g WHERE g.user = ? AND g.id > ? ORDER BY g.id LIMIT ?",
+
+	stmtKeyRing:       "SELECT version, data FROM key_ring WHERE id = 1",
+	stmtCreateKeyRing: "INSERT INTO key_ring (id, version, data) VALUES (1, 1, ?)",
+	stmtUpdateKeyRing: "UPDATE key_ring SET data = ?, version = version + 1 WHERE id = 1 AND version = ?",
+
+	stmtCount: "INSERT INTO counters (key, length, part, n, expires) VALUES (?, ?, ?, ?, ?) " +
+		"ON CONFLICT (key, length, part) DO UPDATE SET n = n + excluded.n",
+	stmtTally: "SELECT coalesce(sum(CASE WHEN part = ?3 THEN n END), 0), coalesce(sum(CASE WHEN part = ?3 - 1 THEN n END), 0) " +
+		"FROM counters WHERE key = ?1 AND length = ?2 AND part IN (?3, ?3 - 1)",
+
+	stmtSweepGrants: "DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE expires <= ?1 AND (redeemed_at <> 0 OR code_expires <= ?1 - 3600000000000) LIMIT ?2)",
+	stmtSweepSessions: "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires <= ? LIMIT ?)",
+	stmtSweepCounters: "DELETE FROM counters WHERE (key, length, part) IN (SELECT key, length, part FROM counters WHERE expires <= ? LIMIT ?)",
+}
+
+type statements [statementCount]*sql.Stmt
+
+func (s *statements) prepare(ctx context.Context, db *sql.DB) error {
+	for i, text := range texts {
+		st, err := db.PrepareContext(ctx, text)
+		if err != nil {
+			return fmt.Errorf("prepare %q: %w", text, err)
+		}
+		s[i] = st
+	}
+	return nil
+}

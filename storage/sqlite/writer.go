@@ -1,0 +1,161 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/solegate/solegate/storage"
+)
+
+// operation is a write that waits for the writer.
+type operation struct {
+	ctx  context.Context
+	run  func(*writes) error
+	done chan error
+}
+
+// maxBatch bounds how many operations share a transaction, so that none waits
+// long for the others.
+const maxBatch = 256
+
+// do runs an operation in the next transaction and returns when it is on disk,
+// or refused, or failed. An operation that has begun is waited for even if ctx
+// ends: its outcome is known a moment later.
+func (s *Store) do(ctx context.Context, run func(*writes) error) error {
+	op := &operation{ctx, run, make(chan error, 1)}
+	select {
+	case s.queue <- op:
+	case <-s.closing:
+		return errClosed
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", storage.ErrUnavailable, ctx.Err())
+	}
+	select {
+	case err := <-op.done:
+		return err
+	case <-s.closed:
+		select {
+		case err := <-op.done:
+			return err
+		default:
+			return errClosed
+		}
+	}
+}
+
+var errClosed = fmt.Errorf("%w: the store is closed", storage.ErrUnavailable)
+
+// writer commits what waits, group by group, until the store is closed.
+func (s *Store) writer() {
+	defer close(s.closed)
+	var batch []*operation
+	for {
+		select {
+		case op := <-s.queue:
+			batch = append(batch[:0], op)
+		case <-s.closing:
+			return
+		}
+	more:
+		for len(batch) < maxBatch {
+			select {
+			case op := <-s.queue:
+				batch = append(batch, op)
+			default:
+				break more
+			}
+		}
+		s.commit(batch)
+		clear(batch)
+	}
+}
+
+// commit runs the operations in one transaction and answers each. A refusal
+// changes nothing, so the others go on. An operation that fails takes its
+// transaction with it; the others then run again without it.
+func (s *Store) commit(batch []*operation) {
+	ctx := context.Background() // a transaction is not torn by one caller
+	for len(batch) > 0 {
+		tx, err := s.writing.BeginTx(ctx, nil)
+		if err != nil {
+			answer(batch, s.unavailable(err))
+			return
+		}
+		w := &writes{store: s, tx: tx}
+		results := make([]error, len(batch))
+		failed := -1
+		for i, op := range batch {
+			if err := op.ctx.Err(); err != nil {
+				results[i] = fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
+				continue
+			}
+			w.failure = nil
+			results[i] = op.run(w)
+			if w.failure != nil {
+				results[i], failed = s.unavailable(w.failure), i
+				break
+			}
+		}
+		if failed < 0 {
+			if err := tx.Commit(); err != nil {
+				tx.Rollback()
+				lost := s.unavailable(err)
+				if resultCode(err) != codeFull && resultCode(err) != codeBusy {
+					lost = fmt.Errorf("%w: %w", storage.ErrUnknown, explain(s.path, err))
+				}
+				answer(batch, lost)
+				return
+			}
+			for i, op := range batch {
+				op.done <- results[i]
+			}
+			return
+		}
+		tx.Rollback()
+		batch[failed].done <- results[failed]
+		batch = append(batch[:failed:failed], batch[failed+1:]...)
+	}
+}
+
+func answer(batch []*operation, err error) {
+	for _, op := range batch {
+		op.done <- err
+	}
+}
+
+// writes is the transaction as an operation sees it. A failure of SQLite is
+// noted; the operation's result does not matter then.
+type writes struct {
+	store   *Store
+	tx      *sql.Tx
+	failure error
+}
+
+// exec runs a prepared statement and returns how many rows it changed. The
+// error is storage.ErrExists if a unique value is taken.
+func (w *writes) exec(st statement, args ...any) (int64, error) {
+	result, err := w.tx.Stmt(w.store.write[st]).Exec(args...)
+	if resultCode(err) == codeConstraint {
+		return 0, storage.ErrExists
+	}
+	if err != nil {
+		w.failure = err
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+// row reads one row by a prepared statement: storage.ErrNotFound if there is
+// none.
+func (w *writes) row(st statement, args []any, into ...any) error {
+	err := w.tx.Stmt(w.store.write[st]).QueryRow(args...).Scan(into...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return storage.ErrNotFound
+	}
+	if err != nil {
+		w.failure = err
+	}
+	return err
+}
