@@ -91,10 +91,15 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
 		s.page(w, r, http.StatusServiceUnavailable, "You are still signed in", "The server can't sign you out now. Try again.", err)
 	case err == nil && (hint.Session == "" || hint.Session != session.ID):
 		// Anybody can link here: it takes the person to agree.
-		s.pages.Write(w, s.headers(), http.StatusOK, pages.Logout{
-			ClientName: c.Name,
-			Request:    s.Ring.Seal(logoutPurpose, marshal(next)),
-			Token:      s.login.Token(r, logoutPurpose),
+		token, err := s.login.Token(w, r, logoutPurpose)
+		if err != nil {
+			s.page(w, r, http.StatusInternalServerError, "You are still signed in", "The server can't sign you out now. Try again.", err)
+			return
+		}
+		h := s.headers()
+		h.FormAction = originOf(next.Location)
+		s.pages.Write(w, h, http.StatusOK, pages.Logout{
+			ClientName: c.Name, Request: s.Ring.Seal(logoutPurpose, marshal(next)), Token: token,
 		})
 	default:
 		s.endSession(w, r, hint.Session, next.Location)

@@ -3,6 +3,7 @@ package clients
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base32"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -33,8 +34,11 @@ func NewID(rand io.Reader) (string, error) {
 	if _, err := io.ReadFull(rand, b[:]); err != nil {
 		return "", err
 	}
-	return base64.RawURLEncoding.EncodeToString(b[:]), nil
+	return idEncoding.EncodeToString(b[:]), nil
 }
+
+// idEncoding makes identifiers that survive a shell, a URL and a double click.
+var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
 // NewSecret gives the resource server a new random secret of 256 bits and
 // returns it. It is stored as a hash only: a hash of so much randomness needs

@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base32"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -58,11 +59,12 @@ func (r *Ring) generate(a Algorithm, created, active time.Time) (storage.Key, er
 	if err != nil {
 		return storage.Key{}, err
 	}
-	var id [9]byte
+	var id [10]byte
 	if _, err := io.ReadFull(r.config.Rand, id[:]); err != nil {
 		return storage.Key{}, err
 	}
-	kid := base64.RawURLEncoding.EncodeToString(id[:])
+	// Lower-case letters and digits: a kid is typed into commands.
+	kid := strings.ToLower(base32.StdEncoding.EncodeToString(id[:]))
 	public, err := json.Marshal(jose.JSONWebKey{Key: private.Public(), KeyID: kid, Algorithm: string(a), Use: "sig"})
 	if err != nil {
 		return storage.Key{}, err
