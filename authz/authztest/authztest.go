@@ -1,0 +1,436 @@
+// Package authztest starts a whole authorization server on loopback, with a
+// clock that only moves when it is told to:
+//
+//	s := authztest.New(t)
+//	tokens := s.SignIn("alice")
+//
+// The store is a real SQLite file, the requests are real HTTP.
+package authztest
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"html"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/solegate/solegate/authz"
+	"github.com/solegate/solegate/authz/audit"
+	"github.com/solegate/solegate/authz/login/password"
+	"github.com/solegate/solegate/authz/revocation"
+	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/keys"
+	"github.com/solegate/solegate/storage"
+	"github.com/solegate/solegate/storage/sqlite"
+)
+
+// Audience is the API's.
+const Audience = "https://api.example.com"
+
+// Password is every test user's.
+const Password = "seven green otters sing at dusk"
+
+// Server is a running authorization server and what is behind it.
+type Server struct {
+	TB       testing.TB
+	URL      string // the issuer
+	Handler  *authz.Server
+	Store    storage.Store
+	Ring     *keys.Ring
+	Clock    *Clock
+	Client   clients.Client // the one SPA
+	Revoker  *revocation.Revoker
+	Log      *Log
+	Path     string // of the SQLite file
+	Password *password.Hasher
+}
+
+// Clock is a clock that stands still.
+type Clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+// Now returns the time.
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// Advance moves the clock.
+func (c *Clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// Log is what the server logged.
+type Log struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (l *Log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+// String returns all of it.
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// Quick is a hashing cost for tests.
+var Quick = password.Params{Memory: 64, Time: 1, Threads: 1, Concurrent: 4, Queue: 64}
+
+// MasterKey is the test servers' master key.
+const MasterKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+
+// New starts a server with one client (id "spa") and the user alice. The
+// options change its configuration before it starts.
+func New(tb testing.TB, options ...func(*authz.Config)) *Server {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "solegate.db")
+	store, err := sqlite.Open(tb.Context(), sqlite.Config{Path: path})
+	check(tb, err)
+	tb.Cleanup(func() { store.Close() })
+	s := &Server{TB: tb, Store: store, Path: path, Log: &Log{}}
+	s.Clock = &Clock{now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)}
+	s.start(options)
+	s.Client = clients.Client{
+		ID: "spa", Name: "Orders", Development: true,
+		RedirectURIs:           []clients.RedirectURI{"https://spa.example.com/callback"},
+		PostLogoutRedirectURIs: []clients.RedirectURI{"https://spa.example.com/"},
+		Origins:                []clients.Origin{"https://spa.example.com"},
+		Audiences:              []string{Audience, "https://reports.example.com"},
+		Scopes:                 []string{"openid", "profile", "email", "offline_access", "notes:read", "notes:write"},
+		CreatedAt:              s.Clock.Now(),
+	}
+	_, err = s.Client.Validate(true)
+	check(tb, err)
+	check(tb, store.CreateClient(tb.Context(), s.Client))
+	s.AddUser("alice")
+	s.Clock.Advance(time.Second)
+	return s
+}
+
+// Replica starts another server on the same store, with the same clock.
+func (s *Server) Replica(options ...func(*authz.Config)) *Server {
+	replica := *s
+	replica.start(options)
+	return &replica
+}
+
+func (s *Server) start(options []func(*authz.Config)) {
+	tb := s.TB
+	master, err := keys.ParseMaster([]byte(MasterKey))
+	check(tb, err)
+	s.Ring, err = keys.Open(tb.Context(), keys.Config{Store: s.Store, Master: master, Now: s.Clock.Now})
+	check(tb, err)
+	log := slog.New(slog.NewJSONHandler(s.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s.Revoker = revocation.New(s.Store, audit.New(log), s.Clock.Now)
+	s.Password, err = password.New(Quick, nil)
+	check(tb, err)
+
+	var handler http.Handler
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
+	tb.Cleanup(web.Close)
+	if s.URL == "" {
+		s.URL = web.URL
+	}
+	c := authz.Config{
+		Issuer: s.URL, Development: true, Store: s.Store, Ring: s.Ring, Password: Quick,
+		Log: log, Now: s.Clock.Now,
+	}
+	for _, option := range options {
+		option(&c)
+	}
+	s.Handler, err = authz.New(tb.Context(), c)
+	check(tb, err)
+	handler = s.Handler
+}
+
+// AddUser makes an account with Password and returns it.
+func (s *Server) AddUser(name string) storage.User {
+	s.TB.Helper()
+	id, err := clients.NewID(rand.Reader)
+	check(s.TB, err)
+	encoded, err := s.Password.Hash(s.TB.Context(), Password)
+	check(s.TB, err)
+	u := storage.User{
+		ID: storage.UserID(id), Name: name, Password: encoded, DisplayName: strings.ToUpper(name[:1]) + name[1:],
+		Email: name + "@example.com", EmailVerified: true, CreatedAt: s.Clock.Now(), UpdatedAt: s.Clock.Now(),
+	}
+	check(s.TB, s.Store.CreateUser(s.TB.Context(), u))
+	return u
+}
+
+// User returns an account by its name.
+func (s *Server) User(name string) storage.User {
+	s.TB.Helper()
+	u, err := s.Store.UserByName(s.TB.Context(), name)
+	check(s.TB, err)
+	return u
+}
+
+// Tokens is the answer of the token endpoint, an error as well.
+type Tokens struct {
+	Status       int
+	AccessToken  string `json:"access_token"`
+	TokenType    string `json:"token_type"`
+	ExpiresIn    int    `json:"expires_in"`
+	RefreshToken string `json:"refresh_token"`
+	IDToken      string `json:"id_token"`
+	Scope        string `json:"scope"`
+	Error        string `json:"error"`
+	Description  string `json:"error_description"`
+	Header       http.Header
+}
+
+// Verifier is a PKCE verifier, and Challenge its S256 challenge.
+const Verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+
+// Challenge returns the S256 challenge of a verifier (RFC 7636 §4.2).
+func Challenge(verifier string) string {
+	sum := sha256.Sum256([]byte(verifier))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// Authorization returns the parameters of a good authorization request. The
+// changes are pairs of name and value; an empty value removes the parameter.
+func (s *Server) Authorization(changes ...string) url.Values {
+	q := url.Values{
+		"response_type": {"code"}, "client_id": {"spa"}, "redirect_uri": {"https://spa.example.com/callback"},
+		"scope": {"openid profile email offline_access notes:read"}, "state": {"af0ifjsldkj"}, "nonce": {"n-0S6_WzA2Mj"},
+		"code_challenge": {Challenge(Verifier)}, "code_challenge_method": {"S256"},
+	}
+	change(q, changes)
+	return q
+}
+
+func change(q url.Values, changes []string) {
+	for i := 0; i < len(changes); i += 2 {
+		q.Del(changes[i])
+		if changes[i+1] != "" {
+			q.Set(changes[i], changes[i+1])
+		}
+	}
+}
+
+// Redeem sends a code to the token endpoint, as the SPA would; the changes are
+// pairs of name and value.
+func (s *Server) Redeem(code string, changes ...string) Tokens {
+	s.TB.Helper()
+	form := url.Values{
+		"grant_type": {"authorization_code"}, "client_id": {"spa"}, "code": {code},
+		"redirect_uri": {"https://spa.example.com/callback"}, "code_verifier": {Verifier},
+	}
+	change(form, changes)
+	return s.PostForm("/token", form)
+}
+
+// Refresh sends a refresh token to the token endpoint, as the SPA would.
+func (s *Server) Refresh(token string, changes ...string) Tokens {
+	s.TB.Helper()
+	form := url.Values{"grant_type": {"refresh_token"}, "client_id": {"spa"}, "refresh_token": {token}}
+	change(form, changes)
+	return s.PostForm("/token", form)
+}
+
+// PostForm posts a form as the SPA's page would and decodes the JSON answer.
+func (s *Server) PostForm(path string, form url.Values) Tokens {
+	s.TB.Helper()
+	r, err := http.NewRequestWithContext(s.TB.Context(), "POST", s.URL+path, strings.NewReader(form.Encode()))
+	check(s.TB, err)
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Origin", "https://spa.example.com")
+	resp, err := http.DefaultClient.Do(r)
+	check(s.TB, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	check(s.TB, err)
+	t := Tokens{Status: resp.StatusCode, Header: resp.Header}
+	if err := json.Unmarshal(body, &t); err != nil {
+		s.TB.Fatalf("%s answered %d %q: JSON expected", path, resp.StatusCode, body)
+	}
+	return t
+}
+
+// SignIn logs the user in, in a new browser, and redeems the code.
+func (s *Server) SignIn(name string, changes ...string) Tokens {
+	s.TB.Helper()
+	t := s.Redeem(s.Browser().Code(name, changes...))
+	if t.Status != http.StatusOK {
+		s.TB.Fatalf("token endpoint answered %d %s: %s", t.Status, t.Error, t.Description)
+	}
+	return t
+}
+
+// UserInfo asks the userinfo endpoint with an access token and returns the
+// status: 200 while the token's grant lives.
+func (s *Server) UserInfo(token string) int {
+	s.TB.Helper()
+	r, err := http.NewRequestWithContext(s.TB.Context(), "GET", s.URL+"/userinfo", nil)
+	check(s.TB, err)
+	r.Header.Set("Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(r)
+	check(s.TB, err)
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+// Browser is a browser's worth of cookies, without a page: it sends the
+// headers that a browser sends for a navigation, and follows no redirect.
+type Browser struct {
+	*http.Client
+	server *Server
+}
+
+// Browser returns a new browser.
+func (s *Server) Browser() *Browser {
+	jar, err := cookiejar.New(nil)
+	check(s.TB, err)
+	return &Browser{&http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, s}
+}
+
+// Page is an answer with its body read.
+type Page struct {
+	*http.Response
+	Body string
+}
+
+// Get navigates to a path of the server.
+func (b *Browser) Get(path string) Page {
+	b.server.TB.Helper()
+	if strings.HasPrefix(path, "/") {
+		path = b.server.URL + path
+	}
+	r, err := http.NewRequestWithContext(b.server.TB.Context(), "GET", path, nil)
+	check(b.server.TB, err)
+	return b.Send(r, "none")
+}
+
+// Post submits a form of one of the server's own pages.
+func (b *Browser) Post(path string, form url.Values) Page {
+	b.server.TB.Helper()
+	r, err := http.NewRequestWithContext(b.server.TB.Context(), "POST", b.server.URL+path, strings.NewReader(form.Encode()))
+	check(b.server.TB, err)
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Origin", b.server.URL)
+	return b.Send(r, "same-origin")
+}
+
+// Send sends a navigation; site is its Sec-Fetch-Site.
+func (b *Browser) Send(r *http.Request, site string) Page {
+	b.server.TB.Helper()
+	for name, value := range map[string]string{"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"} {
+		if r.Header.Get(name) == "" {
+			r.Header.Set(name, value)
+		}
+	}
+	resp, err := b.Do(r)
+	check(b.server.TB, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	check(b.server.TB, err)
+	return Page{resp, string(body)}
+}
+
+// Follow follows redirects for as long as they stay at the server.
+func (b *Browser) Follow(p Page) Page {
+	b.server.TB.Helper()
+	for p.StatusCode == http.StatusSeeOther && strings.HasPrefix(p.Header.Get("Location"), b.server.URL+"/") {
+		p = b.Get(p.Header.Get("Location"))
+	}
+	return p
+}
+
+var hidden = regexp.MustCompile(`<input type="hidden" name="([a-z]+)" value="([^"]*)">`)
+
+// Form returns the hidden fields of the page's form.
+func (p Page) Form() url.Values {
+	form := url.Values{}
+	for _, m := range hidden.FindAllStringSubmatch(p.Body, -1) {
+		form.Set(m[1], html.UnescapeString(m[2]))
+	}
+	return form
+}
+
+// Authorize begins an authorization request and follows it to the first page
+// or to the client.
+func (b *Browser) Authorize(changes ...string) Page {
+	b.server.TB.Helper()
+	return b.Follow(b.Get("/authorize?" + b.server.Authorization(changes...).Encode()))
+}
+
+// SignIn fills in the login page and follows on.
+func (b *Browser) SignIn(p Page, name, password string) Page {
+	b.server.TB.Helper()
+	form := p.Form()
+	form.Set("username", name)
+	form.Set("password", password)
+	return b.Follow(b.Post("/login", form))
+}
+
+// Code logs the user in, if nobody is signed in yet, and returns the code that
+// the client is sent.
+func (b *Browser) Code(name string, changes ...string) string {
+	b.server.TB.Helper()
+	p := b.Authorize(changes...)
+	if p.StatusCode == http.StatusOK {
+		p = b.SignIn(p, name, Password)
+	}
+	code := p.Answer().Get("code")
+	if code == "" {
+		b.server.TB.Fatalf("no code: %d %s\n%s", p.StatusCode, p.Header.Get("Location"), p.Body)
+	}
+	return code
+}
+
+// Answer returns what the client is sent in the query of its redirect URI.
+func (p Page) Answer() url.Values {
+	u, err := url.Parse(p.Header.Get("Location"))
+	if err != nil || p.StatusCode != http.StatusSeeOther {
+		return url.Values{}
+	}
+	return u.Query()
+}
+
+// Claims decodes the payload of a JWT without verifying it.
+func Claims(tb testing.TB, token string) map[string]any {
+	tb.Helper()
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		tb.Fatalf("%q is no JWT", token)
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	check(tb, err)
+	var claims map[string]any
+	check(tb, json.Unmarshal(payload, &claims))
+	return claims
+}
+
+func check(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
