@@ -7,7 +7,7 @@ import (
 	"github.com/solegate/solegate/storage"
 )
 
-func clientVersion(c *clients.Client, v uint64)                 { c.Version = v }
+func clientVersion(c *clients.Client, v uint64)                  { c.Version = v }
 func resourceServerVersion(rs *clients.ResourceServer, v uint64) { rs.Version = v }
 
 // Client implements [storage.Clients].

@@ -15,8 +15,10 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -144,7 +146,7 @@ func ensureFile(ctx context.Context, c Config) error {
 	case err == nil && info.Size() == 0:
 		return fmt.Errorf("store %s is empty, so what was in it is lost: restore it from a backup, or remove the file to start afresh", c.Path)
 	case err == nil:
-		return nil
+		return ours(c.Path)
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("store %s can't be looked at: %w", c.Path, err)
 	}
@@ -188,6 +190,24 @@ func ensureFile(ctx context.Context, c Config) error {
 	return nil
 }
 
+// ours looks at the file's header before SQLite does: opening another program's
+// file in WAL mode would already change it (sqlite.org/fileformat.html §1.3).
+func ours(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("store %s can't be read: %w; give it to the user that runs the server", path, err)
+	}
+	defer f.Close()
+	header := make([]byte, 100)
+	if _, err := io.ReadFull(f, header); err != nil || string(header[:16]) != "SQLite format 3\x00" {
+		return fmt.Errorf("store %s is damaged or no SQLite file: restore it from a backup, or name another file", path)
+	}
+	if binary.BigEndian.Uint32(header[68:]) != applicationID {
+		return fmt.Errorf("store %s is another program's SQLite file: name another file", path)
+	}
+	return nil
+}
+
 // migrate brings the schema up to this version.
 func migrate(ctx context.Context, db *sql.DB) error {
 	names, err := fs.Glob(schema, "schema/*.sql")
@@ -195,13 +215,7 @@ func migrate(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	slices.Sort(names)
-	var id, version int
-	if err := db.QueryRowContext(ctx, "PRAGMA application_id").Scan(&id); err != nil {
-		return err
-	}
-	if id != applicationID {
-		return errForeign
-	}
+	var version int
 	tx, err := db.BeginTx(ctx, nil) // immediate: one process migrates
 	if err != nil {
 		return err
@@ -227,8 +241,6 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	}
 	return tx.Commit()
 }
-
-var errForeign = errors.New("it is another program's SQLite file: name another file")
 
 // checkUpTo is how large a file may be to be checked whole at every start, in
 // bytes; reading more would hold up the start for seconds.

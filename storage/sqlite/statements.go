@@ -118,7 +118,7 @@ var texts = [statementCount]string{
 	stmtTally: "SELECT coalesce(sum(CASE WHEN part = ?3 THEN n END), 0), coalesce(sum(CASE WHEN part = ?3 - 1 THEN n END), 0) " +
 		"FROM counters WHERE key = ?1 AND length = ?2 AND part IN (?3, ?3 - 1)",
 
-	stmtSweepGrants: "DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE expires <= ?1 AND (redeemed_at <> 0 OR code_expires <= ?1 - 3600000000000) LIMIT ?2)",
+	stmtSweepGrants:   "DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE expires <= ?1 AND (redeemed_at <> 0 OR code_expires <= ?1 - 3600000000000) LIMIT ?2)",
 	stmtSweepSessions: "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires <= ? LIMIT ?)",
 	stmtSweepCounters: "DELETE FROM counters WHERE (key, length, part) IN (SELECT key, length, part FROM counters WHERE expires <= ? LIMIT ?)",
 }

@@ -1,0 +1,113 @@
+package storagetest
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/storage"
+)
+
+// Fault is asked before every write, and told its name ("Redeem").
+type Fault func(write string) Outcome
+
+// Outcome is what becomes of a write, and how long it takes.
+type Outcome struct {
+	// Before and After are waited for around the call.
+	Before, After time.Duration
+	// Fail answers storage.ErrUnavailable and does nothing.
+	Fail bool
+	// Lose does it, and yet answers storage.ErrUnknown.
+	Lose bool
+}
+
+// Latency waits before and after every write.
+func Latency(d time.Duration) Fault {
+	return func(string) Outcome { return Outcome{Before: d, After: d} }
+}
+
+// WithFaults returns s with faults in its writes.
+func WithFaults(s storage.Store, f Fault) storage.Store { return &faulty{s, f} }
+
+type faulty struct {
+	storage.Store
+	fault Fault
+}
+
+func (f *faulty) do(ctx context.Context, name string, write func() error) error {
+	o := f.fault(name)
+	if o.Fail {
+		return fmt.Errorf("%w: injected", storage.ErrUnavailable)
+	}
+	if err := wait(ctx, o.Before); err != nil {
+		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
+	}
+	err := write()
+	wait(context.WithoutCancel(ctx), o.After)
+	if o.Lose && err == nil {
+		return fmt.Errorf("%w: injected", storage.ErrUnknown)
+	}
+	return err
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	if d == 0 {
+		return nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (f *faulty) CreateClient(ctx context.Context, c clients.Client) error {
+	return f.do(ctx, "CreateClient", func() error { return f.Store.CreateClient(ctx, c) })
+}
+func (f *faulty) UpdateClient(ctx context.Context, c clients.Client) error {
+	return f.do(ctx, "UpdateClient", func() error { return f.Store.UpdateClient(ctx, c) })
+}
+func (f *faulty) RemoveClient(ctx context.Context, id clients.ID) error {
+	return f.do(ctx, "RemoveClient", func() error { return f.Store.RemoveClient(ctx, id) })
+}
+func (f *faulty) CreateUser(ctx context.Context, u storage.User) error {
+	return f.do(ctx, "CreateUser", func() error { return f.Store.CreateUser(ctx, u) })
+}
+func (f *faulty) UpdateUser(ctx context.Context, u storage.User) error {
+	return f.do(ctx, "UpdateUser", func() error { return f.Store.UpdateUser(ctx, u) })
+}
+func (f *faulty) RemoveUser(ctx context.Context, id storage.UserID) error {
+	return f.do(ctx, "RemoveUser", func() error { return f.Store.RemoveUser(ctx, id) })
+}
+func (f *faulty) CreateSession(ctx context.Context, s storage.Session) error {
+	return f.do(ctx, "CreateSession", func() error { return f.Store.CreateSession(ctx, s) })
+}
+func (f *faulty) EndSession(ctx context.Context, id storage.SessionID, at time.Time) error {
+	return f.do(ctx, "EndSession", func() error { return f.Store.EndSession(ctx, id, at) })
+}
+func (f *faulty) CreateGrant(ctx context.Context, g storage.Grant) error {
+	return f.do(ctx, "CreateGrant", func() error { return f.Store.CreateGrant(ctx, g) })
+}
+func (f *faulty) Redeem(ctx context.Context, r storage.Redemption) error {
+	return f.do(ctx, "Redeem", func() error { return f.Store.Redeem(ctx, r) })
+}
+func (f *faulty) Rotate(ctx context.Context, r storage.Rotation) error {
+	return f.do(ctx, "Rotate", func() error { return f.Store.Rotate(ctx, r) })
+}
+func (f *faulty) RevokeGrant(ctx context.Context, id storage.GrantID, at time.Time, reason string) error {
+	return f.do(ctx, "RevokeGrant", func() error { return f.Store.RevokeGrant(ctx, id, at, reason) })
+}
+func (f *faulty) PutKeyRing(ctx context.Context, r storage.KeyRing) error {
+	return f.do(ctx, "PutKeyRing", func() error { return f.Store.PutKeyRing(ctx, r) })
+}
+func (f *faulty) Count(ctx context.Context, key string, n int, now time.Time, window time.Duration) (t storage.Tally, err error) {
+	err = f.do(ctx, "Count", func() (err error) {
+		t, err = f.Store.Count(ctx, key, n, now, window)
+		return err
+	})
+	return t, err
+}
