@@ -205,15 +205,32 @@ func (c *Config) complete() error {
 	if c.Rand == nil {
 		c.Rand = rand.Reader
 	}
-	if c.AccessTokenAlg == "" {
-		c.AccessTokenAlg = keys.ES256
-	}
 	var errs []error
 	if c.Store == nil || c.Ring == nil {
 		errs = append(errs, errors.New("authz: Store and Ring are required"))
 	}
-	if err := checkIssuer(c.Issuer, c.Development); err != nil {
-		errs = append(errs, err)
+	for _, p := range c.Problems() {
+		errs = append(errs, fmt.Errorf("authz: %s: %s", p.Setting, p.Text))
+	}
+	return errors.Join(errs...)
+}
+
+// Problem is a setting that can't be: its name as in the configuration file,
+// and what is wrong with what to do.
+type Problem struct{ Setting, Text string }
+
+// Problems fills in the defaults of the settings that are zero and returns
+// every one that can't be served safely.
+func (c *Config) Problems() []Problem {
+	var problems []Problem
+	if c.AccessTokenAlg == "" {
+		c.AccessTokenAlg = keys.ES256
+	}
+	if a := c.AccessTokenAlg; a != keys.ES256 && a != keys.RS256 && a != keys.EdDSA {
+		problems = append(problems, Problem{"access_token_alg", fmt.Sprintf("%q is not one of ES256, RS256, EdDSA", a)})
+	}
+	if text := checkIssuer(c.Issuer, c.Development); text != "" {
+		problems = append(problems, Problem{"issuer", text})
 	}
 	l := &c.Lifetimes
 	for _, d := range []struct {
@@ -235,29 +252,31 @@ func (c *Config) complete() error {
 			*d.value = d.preset
 		}
 		if *d.value < time.Second || *d.value > d.atMost {
-			errs = append(errs, fmt.Errorf("authz: lifetime %s is %s: set it between 1s and %s", d.name, *d.value, d.atMost))
+			problems = append(problems, Problem{"lifetimes." + d.name, fmt.Sprintf("%s is not between 1s and %s", *d.value, d.atMost)})
 		}
 	}
-	return errors.Join(errs...)
+	return problems
 }
 
-// checkIssuer refuses an issuer that tokens and cookies could not be bound to
-// (RFC 8414 §2).
-func checkIssuer(issuer string, development bool) error {
+// checkIssuer says what is wrong with an issuer that tokens and cookies could
+// not be bound to (RFC 8414 §2), or nothing.
+func checkIssuer(issuer string, development bool) string {
 	u, err := url.Parse(issuer)
 	switch {
+	case issuer == "":
+		return "it is missing: set it to the server's public origin, such as https://login.example.com"
 	case err != nil || u.Host == "" || u.User != nil:
-		return fmt.Errorf("authz: issuer %q is not a URL: set it to the server's public origin, such as https://login.example.com", issuer)
+		return fmt.Sprintf("%q is not a URL: set it to the server's public origin, such as https://login.example.com", issuer)
 	case u.Scheme+"://"+u.Host != issuer || u.Host != strings.ToLower(u.Host):
-		return fmt.Errorf("authz: issuer %q must be an origin alone: lower case, no path, no trailing slash, no query", issuer)
+		return fmt.Sprintf("%q must be an origin alone: lower case, no path, no trailing slash, no query", issuer)
 	case u.Scheme == "https":
-		return nil
+		return ""
 	case u.Scheme == "http" && development && isLoopback(u.Hostname()):
-		return nil
+		return ""
 	case u.Scheme == "http" && development:
-		return fmt.Errorf("authz: issuer %q: development mode allows http on loopback only (127.0.0.1, [::1], localhost)", issuer)
+		return fmt.Sprintf("%q: development mode allows http on loopback only (127.0.0.1, [::1], localhost)", issuer)
 	}
-	return fmt.Errorf("authz: issuer %q must be https; for trying it out on this machine, turn on development mode", issuer)
+	return fmt.Sprintf("%q must be https; to try things out on this machine, turn on development mode", issuer)
 }
 
 func isLoopback(host string) bool {

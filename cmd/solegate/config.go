@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// settings is the configuration. A setting comes, in order of weight, from a
+// flag, the environment, the file, or its default. Each field's doc is its line
+// in the table of the README.
+type settings struct {
+	Issuer      string `yaml:"issuer" doc:"The server's public origin, exactly as browsers and APIs reach it, such as https://login.example.com. Required."`
+	Listen      string `yaml:"listen" default:"127.0.0.1:8080" doc:"Address and port to listen on."`
+	Store       string `yaml:"store" default:"solegate.db" doc:"Where everything is kept: the path of the SQLite file."`
+	Development bool   `yaml:"development" doc:"Allow http on loopback for the issuer and for clients. Only for trying things out on one machine."`
+
+	MasterKeyFile          string   `yaml:"master_key_file" doc:"File with the master key that seals private keys in the store; make it with solegate key generate-master. In development one is made beside the store."`
+	MasterKey              string   `yaml:"master_key" secret:"true" doc:"The master key itself, only from the environment, in place of the file."`
+	PreviousMasterKeyFiles []string `yaml:"previous_master_key_files" doc:"Files with master keys that were in use before, until solegate key reseal has run."`
+
+	TLS struct {
+		Certificate string `yaml:"certificate" doc:"Certificate chain (PEM). With it the server speaks TLS itself; without it plain HTTP, for a proxy in front. Read again when it changes."`
+		Key         string `yaml:"key" doc:"Private key of the certificate (PEM)."`
+	} `yaml:"tls"`
+
+	TrustedProxies []netip.Prefix `yaml:"trusted_proxies" doc:"Networks of the proxies in front, such as 10.0.0.0/8: only they may say, in X-Forwarded-For, where a request comes from."`
+
+	AccessTokenAlg string `yaml:"access_token_alg" default:"ES256" doc:"How access tokens are signed: ES256, RS256 or EdDSA."`
+
+	Lifetimes struct {
+		AccessToken  time.Duration `yaml:"access_token" default:"5m" doc:"Life of an access token, at most 1h. An API that verifies locally accepts a token for so long."`
+		IDToken      time.Duration `yaml:"id_token" default:"5m" doc:"Life of an ID token, at most 1h."`
+		Code         time.Duration `yaml:"code" default:"1m" doc:"Life of an authorization code, at most 1m."`
+		RefreshIdle  time.Duration `yaml:"refresh_idle" default:"24h" doc:"A grant that is not refreshed for so long ends."`
+		RefreshLife  time.Duration `yaml:"refresh_life" default:"168h" doc:"A grant ends after so long, however it is used."`
+		RefreshGrace time.Duration `yaml:"refresh_grace" default:"10s" doc:"How long a refresh token may be presented again, by another tab or after a lost answer; at most 1m."`
+		SessionIdle  time.Duration `yaml:"session_idle" default:"24h" doc:"A login session that is not used for so long ends."`
+		SessionLife  time.Duration `yaml:"session_life" default:"168h" doc:"A login session, and every grant that came of it, ends after so long."`
+		Login        time.Duration `yaml:"login" default:"10m" doc:"How long a person may take to sign in, at most 1h."`
+	} `yaml:"lifetimes"`
+
+	Keys struct {
+		RotateEvery  time.Duration `yaml:"rotate_every" default:"2160h" doc:"How long a signing key signs."`
+		PublishAhead time.Duration `yaml:"publish_ahead" default:"24h" doc:"How long a signing key is published before it signs."`
+	} `yaml:"keys"`
+
+	Login struct {
+		BindAddress bool `yaml:"bind_address" doc:"Also bind the login form to the client's address."`
+	} `yaml:"login"`
+
+	Password struct {
+		Memory     uint32 `yaml:"memory" default:"65536" doc:"Memory of a password hash (Argon2id), in KiB."`
+		Time       uint32 `yaml:"time" default:"3" doc:"Passes of a password hash."`
+		Threads    uint8  `yaml:"threads" default:"1" doc:"Threads of a password hash."`
+		Concurrent int    `yaml:"concurrent" default:"0" doc:"Password hashes that run at once; 0 means half of the processors."`
+	} `yaml:"password"`
+
+	Log struct {
+		Format string `yaml:"format" default:"text" doc:"text or json, on standard error."`
+		Level  string `yaml:"level" default:"info" doc:"debug, info, warn or error."`
+	} `yaml:"log"`
+
+	Runtime struct {
+		GCPercent   int    `yaml:"gc_percent" default:"300" doc:"How much the heap may grow between garbage collections (GOGC)."`
+		MemoryLimit string `yaml:"memory_limit" default:"512MiB" doc:"Above this the collector works harder whatever gc_percent says (GOMEMLIMIT); off for none."`
+	} `yaml:"runtime"`
+
+	Clients []clientSettings `yaml:"clients" doc:"Clients declared in the file. They are written to the store at each start, and the command line does not change them."`
+}
+
+// clientSettings declares a client in the file.
+type clientSettings struct {
+	ID                     string        `yaml:"id"`
+	Name                   string        `yaml:"name"`
+	RedirectURIs           []string      `yaml:"redirect_uris"`
+	PostLogoutRedirectURIs []string      `yaml:"post_logout_redirect_uris"`
+	Origins                []string      `yaml:"origins"`
+	Audiences              []string      `yaml:"audiences"`
+	Scopes                 []string      `yaml:"scopes"`
+	Consent                bool          `yaml:"consent"`
+	IDTokenAlg             string        `yaml:"id_token_alg"`
+	RefreshIDToken         bool          `yaml:"refresh_id_token"`
+	AccessTokenLife        time.Duration `yaml:"access_token_life"`
+	RefreshIdle            time.Duration `yaml:"refresh_idle"`
+	RefreshLife            time.Duration `yaml:"refresh_life"`
+	Disabled               bool          `yaml:"disabled"`
+}
+
+// mistake is one thing wrong with the configuration, and where it stands.
+type mistake struct{ where, text string }
+
+func (m mistake) Error() string { return m.where + ": " + m.text }
+
+func (c *configuration) mistakef(setting, format string, args ...any) {
+	where := setting
+	if at, ok := c.origin[setting]; ok && at != defaultOrigin {
+		where = at + ": " + setting
+	}
+	c.mistakes = append(c.mistakes, mistake{where, fmt.Sprintf(format, args...)})
+}

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"reflect"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/solegate/solegate/authz"
+	"github.com/solegate/solegate/authz/login/password"
+	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/keys"
+)
+
+func (a *app) config() *cobra.Command {
+	check := &cobra.Command{
+		Use: "check", Short: "Tell every mistake in the configuration, with its place", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.load(cmd)
+			if err != nil {
+				return err
+			}
+			c.check()
+			if len(c.mistakes) == 0 {
+				return a.answer(map[string]any{"ok": true, "mistakes": []string{}}, "The configuration is good.\n")
+			}
+			if a.json {
+				texts := make([]string, len(c.mistakes))
+				for i, m := range c.mistakes {
+					texts[i] = m.Error()
+				}
+				a.answer(map[string]any{"ok": false, "mistakes": texts}, "")
+			}
+			return c.err()
+		},
+	}
+	show := &cobra.Command{
+		Use: "show", Short: "Show every setting and where it comes from", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.load(cmd)
+			if err != nil {
+				return err
+			}
+			type row struct {
+				Setting string `json:"setting"`
+				Value   string `json:"value"`
+				From    string `json:"from"`
+			}
+			var list []row
+			for _, l := range leaves(reflect.ValueOf(&c.settings).Elem(), "") {
+				value := fmt.Sprint(l.value.Interface())
+				if l.field.Tag.Get("secret") != "" && value != "" {
+					value = "(hidden)"
+				}
+				list = append(list, row{l.name, value, c.origin[l.name]})
+			}
+			if err := a.table(list, "SETTING\tVALUE\tFROM", func(print func(string, ...any)) {
+				for _, r := range list {
+					print("%s\t%s\t%s", r.Setting, r.Value, r.From)
+				}
+			}); err != nil {
+				return err
+			}
+			c.check()
+			return c.err()
+		},
+	}
+	settingFlags(check)
+	settingFlags(show)
+	return group("config", "Look at the configuration", check, show)
+}
+
+// err returns all mistakes, a line each, or nil.
+func (c *configuration) err() error {
+	var errs []error
+	for _, m := range c.mistakes {
+		errs = append(errs, m)
+	}
+	return errors.Join(errs...)
+}
+
+// authz is the server's part of the configuration, without store and keys.
+func (c *configuration) authz() authz.Config {
+	l := c.Lifetimes
+	return authz.Config{
+		Issuer: c.Issuer, Development: c.Development, AccessTokenAlg: keys.Algorithm(c.AccessTokenAlg),
+		Lifetimes: authz.Lifetimes{
+			AccessToken: l.AccessToken, IDToken: l.IDToken, Code: l.Code, RefreshIdle: l.RefreshIdle, RefreshLife: l.RefreshLife,
+			RefreshGrace: l.RefreshGrace, SessionIdle: l.SessionIdle, SessionLife: l.SessionLife, Login: l.Login,
+		},
+		Password:           c.password(),
+		BindLoginToAddress: c.Login.BindAddress,
+		TrustedProxies:     c.TrustedProxies,
+	}
+}
+
+func (c *configuration) password() password.Params {
+	return password.Params{Memory: c.Password.Memory, Time: c.Password.Time, Threads: c.Password.Threads, Concurrent: c.Password.Concurrent}
+}
+
+// check notes everything that serve would refuse, without opening anything.
+func (c *configuration) check() {
+	az := c.authz()
+	for _, p := range az.Problems() {
+		c.mistakef(p.Setting, "%s", p.Text)
+	}
+	host, port, err := net.SplitHostPort(c.Listen)
+	if n, numberErr := strconv.ParseUint(port, 10, 16); err != nil || numberErr != nil || n == 0 && !c.Development {
+		c.mistakef("listen", "%q is no address: write 127.0.0.1:8080, or :8080 for all addresses", c.Listen)
+	}
+	if c.Development && err == nil {
+		if address, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !address.IsLoopback()) {
+			c.mistakef("listen", "%q: development mode listens on loopback only; write 127.0.0.1:8080", c.Listen)
+		}
+	}
+	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
+		c.mistakef("tls", "certificate and key belong together: set both or neither")
+	}
+	if c.MasterKey != "" && c.MasterKeyFile != "" {
+		c.mistakef("master_key", "it is set beside master_key_file: set one of them")
+	}
+	if c.Store == "" {
+		c.mistakef("store", "it is empty: name the SQLite file")
+	}
+	if strings.Contains(c.Store, "://") {
+		c.mistakef("store", "%q is no path: this version keeps everything in one SQLite file", c.Store)
+	}
+	if k := c.Keys; k.RotateEvery < time.Hour {
+		c.mistakef("keys.rotate_every", "%s is less than 1h", k.RotateEvery)
+	} else if k.PublishAhead < 10*time.Minute || k.PublishAhead > k.RotateEvery/2 {
+		c.mistakef("keys.publish_ahead", "%s is not between 10m and half of keys.rotate_every", k.PublishAhead)
+	}
+	if _, err := password.New(c.password(), nil); err != nil {
+		c.mistakef("password", "%v", err)
+	}
+	if c.Password.Memory < 8192 && !c.Development {
+		c.mistakef("password.memory", "%d KiB is too little to hold off guessing: 19456 at least, better 65536", c.Password.Memory)
+	}
+	if f := c.Log.Format; f != "text" && f != "json" {
+		c.mistakef("log.format", "%q is neither text nor json", f)
+	}
+	if _, err := c.level(); err != nil {
+		c.mistakef("log.level", "%q is none of debug, info, warn, error", c.Log.Level)
+	}
+	if _, err := c.memoryLimit(); err != nil {
+		c.mistakef("runtime.memory_limit", "%v", err)
+	}
+	seen := map[string]bool{}
+	for i, settings := range c.Clients {
+		name := fmt.Sprintf("clients[%d]", i)
+		client := settings.client()
+		if seen[settings.ID] {
+			c.mistakef(name, "the id %q is there twice", settings.ID)
+		}
+		seen[settings.ID] = true
+		if _, err := client.Validate(c.Development); err != nil {
+			for line := range strings.SplitSeq(err.Error(), "\n") {
+				c.mistakef(name, "%s", line)
+			}
+		}
+	}
+}
+
+// client is the declared client.
+func (s clientSettings) client() clients.Client {
+	return clients.Client{
+		ID: clients.ID(s.ID), Name: s.Name,
+		RedirectURIs:           as[clients.RedirectURI](s.RedirectURIs),
+		PostLogoutRedirectURIs: as[clients.RedirectURI](s.PostLogoutRedirectURIs),
+		Origins:                as[clients.Origin](s.Origins),
+		Audiences:              s.Audiences, Scopes: s.Scopes, Consent: s.Consent, IDTokenAlg: s.IDTokenAlg, RefreshIDToken: s.RefreshIDToken,
+		AccessTokenLife: s.AccessTokenLife, RefreshIdle: s.RefreshIdle, RefreshLife: s.RefreshLife,
+		Disabled: s.Disabled, Declared: true,
+	}
+}
+
+func as[T ~string](list []string) []T {
+	var typed []T
+	for _, s := range list {
+		typed = append(typed, T(s))
+	}
+	return typed
+}
+
+func (c *configuration) level() (slog.Level, error) {
+	var l slog.Level
+	return l, l.UnmarshalText([]byte(c.Log.Level))
+}
+
+// memoryLimit returns the limit in bytes, or 0 for none.
+func (c *configuration) memoryLimit() (int64, error) {
+	text := c.Runtime.MemoryLimit
+	if text == "off" || text == "" {
+		return 0, nil
+	}
+	for suffix, unit := range map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30} {
+		if number, ok := strings.CutSuffix(text, suffix); ok {
+			if n, err := strconv.ParseInt(number, 10, 32); err == nil && n > 0 {
+				return n * unit, nil
+			}
+		}
+	}
+	return 0, fmt.Errorf("%q is no amount of memory: write 512MiB, 2GiB or off", text)
+}
+
+// tune sets the garbage collector.
+func (c *configuration) tune() {
+	debug.SetGCPercent(c.Runtime.GCPercent)
+	if limit, err := c.memoryLimit(); err == nil && limit > 0 {
+		debug.SetMemoryLimit(limit)
+	}
+}

@@ -1,0 +1,274 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/solegate/solegate/authz"
+	"github.com/solegate/solegate/storage"
+)
+
+func (a *app) serve() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "serve", Short: "Run the authorization server", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.load(cmd)
+			if err != nil {
+				return err
+			}
+			if c.check(); len(c.mistakes) > 0 {
+				return c.err()
+			}
+			return a.run(cmd.Context(), c)
+		},
+	}
+	settingFlags(cmd)
+	return cmd
+}
+
+// Bounds of a connection: whoever sends slowly or much gets neither time nor
+// memory.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 15 * time.Second
+	writeTimeout      = 30 * time.Second
+	idleTimeout       = 2 * time.Minute
+	maxHeaderBytes    = 16 << 10
+	shutdownTimeout   = 15 * time.Second
+)
+
+func (a *app) run(ctx context.Context, c *configuration) error {
+	level, _ := c.level()
+	var handler slog.Handler = slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level})
+	if c.Log.Format == "json" {
+		handler = slog.NewJSONHandler(a.stderr, &slog.HandlerOptions{Level: level})
+	}
+	log := slog.New(handler)
+	c.tune()
+	if c.Development {
+		log.Warn("DEVELOPMENT MODE: http on loopback is allowed. Never run it like this where others can connect.")
+	}
+
+	// The port first: a second server by mistake must not touch the store.
+	listener, err := net.Listen("tcp", c.Listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("the address %s is taken by another program: end it, or choose another with --listen", c.Listen)
+	} else if err != nil {
+		return fmt.Errorf("can't listen on %s: %w", c.Listen, err)
+	}
+	defer listener.Close()
+	store, err := open(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	ring, err := c.ring(ctx, store, log)
+	if err != nil {
+		return err
+	}
+	if err := a.declare(ctx, c, store, log); err != nil {
+		return err
+	}
+	config := c.authz()
+	config.Store, config.Ring, config.Log = store, ring, log
+	handlerOf, err := authz.New(ctx, config)
+	if err != nil {
+		return err
+	}
+
+	web := &http.Server{
+		Handler:           handlerOf,
+		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	if c.TLS.Certificate != "" {
+		certificate, err := loadCertificate(c.TLS.Certificate, c.TLS.Key)
+		if err != nil {
+			return err
+		}
+		web.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"h2", "http/1.1"}}
+	}
+
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var work sync.WaitGroup
+	work.Go(func() { handlerOf.Run(background) })
+	failed := make(chan error, 1)
+	go func() {
+		if web.TLSConfig != nil {
+			failed <- web.ServeTLS(listener, "", "")
+		} else {
+			failed <- web.Serve(listener)
+		}
+	}()
+	log.Info("serving", "issuer", c.Issuer, "listen", listener.Addr().String(), "tls", web.TLSConfig != nil, "store", c.Store)
+
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		log.Info("stopping: requests under way are finished first")
+		deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		err = web.Shutdown(deadline)
+		cancel()
+	}
+	stop()
+	work.Wait()
+	if errors.Is(err, http.ErrServerClosed) {
+		err = nil
+	}
+	return err
+}
+
+// certificate is a TLS certificate that is read again when its files change.
+type certificate struct {
+	certFile, keyFile string
+	current           atomic.Pointer[loaded]
+	reload            sync.Mutex
+}
+
+type loaded struct {
+	certificate *tls.Certificate
+	stamp       string // of the files it was read from
+	looked      time.Time
+}
+
+func loadCertificate(certFile, keyFile string) (*certificate, error) {
+	c := &certificate{certFile: certFile, keyFile: keyFile}
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("TLS certificate %s with key %s: %w", certFile, keyFile, err)
+	}
+	c.current.Store(&loaded{&pair, c.stamp(), time.Now()})
+	return c, nil
+}
+
+// look is how often the files are looked at, at most.
+const look = time.Second
+
+func (c *certificate) stamp() string {
+	var stamp string
+	for _, name := range []string{c.certFile, c.keyFile} {
+		if info, err := os.Stat(name); err == nil {
+			stamp += fmt.Sprint(info.ModTime().UnixNano(), info.Size(), ";")
+		}
+	}
+	return stamp
+}
+
+// get returns the certificate for a handshake. While the files are being
+// replaced, or don't fit each other, the one that was good serves on.
+func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	now := c.current.Load()
+	if time.Since(now.looked) < look || !c.reload.TryLock() {
+		return now.certificate, nil
+	}
+	defer c.reload.Unlock()
+	next := &loaded{now.certificate, now.stamp, time.Now()}
+	if stamp := c.stamp(); stamp != now.stamp {
+		if pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile); err == nil {
+			next.certificate, next.stamp = &pair, stamp
+		}
+	}
+	c.current.Store(next)
+	return next.certificate, nil
+}
+
+// declare writes the clients of the configuration file to the store: the file
+// wins. A client that was declared once and is gone from the file is disabled.
+func (a *app) declare(ctx context.Context, c *configuration, store storage.Store, log *slog.Logger) error {
+	declared := map[string]bool{}
+	for _, settings := range c.Clients {
+		declared[settings.ID] = true
+		want := settings.client()
+		warnings, err := want.Validate(c.Development)
+		if err != nil {
+			return err
+		}
+		for _, w := range warnings {
+			log.Warn("declared client", "client", settings.ID, "warning", w)
+		}
+		have, err := store.Client(ctx, want.ID)
+		switch {
+		case errors.Is(err, storage.ErrNotFound):
+			want.CreatedAt, want.UpdatedAt = time.Now(), time.Now()
+			err = store.CreateClient(ctx, want)
+		case err == nil:
+			if !have.Declared {
+				log.Warn("the configuration file takes over a client that was registered by hand", "client", settings.ID)
+			}
+			want.CreatedAt, want.UpdatedAt, want.NotBefore, want.Version = have.CreatedAt, time.Now(), have.NotBefore, have.Version
+			if want.Disabled && !have.Disabled {
+				want.NotBefore = time.Now()
+			}
+			err = store.UpdateClient(ctx, want)
+		}
+		if err != nil && !errors.Is(err, storage.ErrConflict) && !errors.Is(err, storage.ErrExists) {
+			return fmt.Errorf("declared client %s: %w", settings.ID, err)
+		}
+	}
+	for page := (storage.Page{Limit: 100}); ; {
+		list, err := store.ListClients(ctx, page)
+		if err != nil {
+			return err
+		}
+		for _, have := range list {
+			if have.Declared && !declared[string(have.ID)] && !have.Disabled {
+				have.Disabled, have.Declared, have.NotBefore, have.UpdatedAt = true, false, time.Now(), time.Now()
+				if err := store.UpdateClient(ctx, have); err != nil {
+					return fmt.Errorf("client %s: %w", have.ID, err)
+				}
+				log.Warn("a client is no longer in the configuration file and was disabled; remove it with: solegate client remove "+string(have.ID), "client", have.ID)
+			}
+		}
+		if len(list) < page.Limit {
+			return nil
+		}
+		page.After = string(list[len(list)-1].ID)
+	}
+}
+
+func (a *app) healthcheck() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "healthcheck [URL]", Short: "Ask a running server whether it is alive (for containers)", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.load(cmd)
+			if err != nil {
+				return err
+			}
+			base := "http://" + c.Listen
+			if len(args) == 1 {
+				base = args[0]
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), 3*time.Second)
+			defer cancel()
+			r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/livez", nil)
+			if err != nil {
+				return usageError{err}
+			}
+			resp, err := http.DefaultClient.Do(r)
+			if err != nil {
+				return err
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusOK {
+				return fmt.Errorf("%s answered %d, 200 expected", base, resp.StatusCode)
+			}
+			return a.answer(map[string]bool{"ok": true}, "ok\n")
+		},
+	}
+	settingFlags(cmd, "listen")
+	return cmd
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/solegate/solegate/authz/audit"
+	"github.com/solegate/solegate/authz/revocation"
+	"github.com/solegate/solegate/keys"
+	"github.com/solegate/solegate/storage"
+	"github.com/solegate/solegate/storage/sqlite"
+)
+
+// open opens the store that the configuration names. It is the one place that
+// knows the backends.
+func open(ctx context.Context, c *configuration) (storage.Store, error) {
+	switch scheme, _, found := strings.Cut(c.Store, "://"); {
+	case !found:
+		return sqlite.Open(ctx, sqlite.Config{Path: c.Store})
+	default:
+		return nil, fmt.Errorf("store %s://…: there is no such backend: name the path of an SQLite file", scheme)
+	}
+}
+
+// operator is what the commands beside serve work with.
+type operator struct {
+	*configuration
+	store   storage.Store
+	revoker *revocation.Revoker
+}
+
+// operate opens the store for a command and closes it after.
+func (a *app) operate(cmd *cobra.Command, do func(context.Context, *operator) error) error {
+	c, err := a.load(cmd)
+	if err != nil {
+		return err
+	}
+	if len(c.mistakes) > 0 {
+		return c.err()
+	}
+	ctx := cmd.Context()
+	store, err := open(ctx, c)
+	if err != nil {
+		return err
+	}
+	// What an operator does by hand is in the audit log, on standard error.
+	log := slog.New(slog.NewTextHandler(a.stderr, nil))
+	if a.json {
+		log = slog.New(slog.NewJSONHandler(a.stderr, nil))
+	}
+	err = do(ctx, &operator{c, store, revocation.New(store, audit.New(log), time.Now)})
+	return errors.Join(err, store.Close())
+}
+
+// operatorFlags are the settings that such a command takes as flags.
+func operatorFlags(cmds ...*cobra.Command) {
+	for _, cmd := range cmds {
+		settingFlags(cmd, "store", "development", "master_key_file")
+	}
+}
+
+// master reads the master key. In development a missing one is made beside
+// the store, unless the store exists already.
+func (c *configuration) master(log *slog.Logger) (keys.Master, error) {
+	var previous [][]byte
+	for _, file := range c.PreviousMasterKeyFiles {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return keys.Master{}, fmt.Errorf("previous master key: %w", err)
+		}
+		previous = append(previous, text)
+	}
+	if c.MasterKey != "" {
+		return keys.ParseMaster([]byte(c.MasterKey), previous...)
+	}
+	path := c.MasterKeyFile
+	if path == "" {
+		if !c.Development {
+			return keys.Master{}, errors.New("there is no master key: make one with `solegate key generate-master > master.key`, keep a copy in a safe place, and name it in master_key_file")
+		}
+		path = filepath.Join(filepath.Dir(c.Store), "master.key")
+		if err := makeMaster(path, c.Store, log); err != nil {
+			return keys.Master{}, err
+		}
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return keys.Master{}, fmt.Errorf("master key: %w", err)
+	}
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
+		log.Warn("the master key file can be read by others; run chmod 600 on it", "file", path, "mode", info.Mode().String())
+	}
+	m, err := keys.ParseMaster(text, previous...)
+	if err != nil {
+		return keys.Master{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return m, nil
+}
+
+func makeMaster(path, store string, log *slog.Logger) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	text, err := keys.GenerateMaster(rand.Reader)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("master key: %w", err)
+	}
+	_, err = f.WriteString(text + "\n")
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("master key: %w", err)
+	}
+	log.Warn("development mode: a master key was made", "file", path)
+	return nil
+}
+
+// ring opens the key ring.
+func (c *configuration) ring(ctx context.Context, store storage.Store, log *slog.Logger) (*keys.Ring, error) {
+	m, err := c.master(log)
+	if err != nil {
+		return nil, err
+	}
+	return keys.Open(ctx, keys.Config{
+		Store: store, Master: m, RotateEvery: c.Keys.RotateEvery, PublishAhead: c.Keys.PublishAhead,
+		TokenLife: max(c.Lifetimes.AccessToken, c.Lifetimes.IDToken), Log: log,
+	})
+}

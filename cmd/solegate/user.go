@@ -1,0 +1,257 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/solegate/solegate/authz/login"
+	"github.com/solegate/solegate/authz/login/password"
+	"github.com/solegate/solegate/authz/revocation"
+	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/storage"
+)
+
+// user is an account as the commands show it: no hash.
+type user struct {
+	ID          storage.UserID `json:"id"`
+	Name        string         `json:"name"`
+	DisplayName string         `json:"display_name,omitempty"`
+	Email       string         `json:"email,omitempty"`
+	State       string         `json:"state"` // active or blocked
+	Block       *storage.Block `json:"block,omitempty"`
+	HasPassword bool           `json:"has_password"`
+	Sessions    []session      `json:"sessions,omitempty"`
+	CreatedAt   time.Time      `json:"created_at"`
+	UpdatedAt   time.Time      `json:"updated_at"`
+}
+
+type session struct {
+	ID       storage.SessionID `json:"id"`
+	AuthTime time.Time         `json:"auth_time"`
+	LastSeen time.Time         `json:"last_seen"`
+	Address  string            `json:"address"`
+	Browser  string            `json:"user_agent"`
+}
+
+func showableUser(u storage.User) user {
+	state := "active"
+	if revocation.Blocked(u, time.Now()) {
+		state = "blocked"
+	}
+	return user{ID: u.ID, Name: u.Name, DisplayName: u.DisplayName, Email: u.Email, State: state, Block: u.Block,
+		HasPassword: u.Password != "", CreatedAt: u.CreatedAt, UpdatedAt: u.UpdatedAt}
+}
+
+func (a *app) user() *cobra.Command {
+	add := &cobra.Command{Use: "add NAME", Short: "Add an account; the password is asked for, or read from standard input", Args: cobra.ExactArgs(1), RunE: a.userAdd}
+	add.Flags().String("email", "", "email address")
+	add.Flags().Bool("email-verified", false, "the address is known to be the person's")
+	add.Flags().String("display-name", "", "the name that applications show")
+	list := &cobra.Command{Use: "list", Short: "List the accounts", Args: cobra.NoArgs, RunE: a.userList}
+
+	act := func(use, short string, do func(*cobra.Command, context.Context, *operator, storage.User) error) *cobra.Command {
+		return &cobra.Command{Use: use + " NAME", Short: short, Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+			return a.operate(cmd, func(ctx context.Context, o *operator) error {
+				u, err := o.findUser(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				return do(cmd, ctx, o, u)
+			})
+		}}
+	}
+	done := func(u storage.User, err error, done string) error {
+		if err != nil {
+			return err
+		}
+		return a.answer(map[string]string{"user": u.Name, "id": string(u.ID), "done": done}, "User %s: %s.\n", u.Name, done)
+	}
+	show := act("show", "Show an account and its sessions", func(_ *cobra.Command, ctx context.Context, o *operator, u storage.User) error {
+		return a.userShow(ctx, o, u)
+	})
+	setPassword := act("set-password", "Set a new password and end all sessions", func(_ *cobra.Command, ctx context.Context, o *operator, u storage.User) error {
+		encoded, err := a.newPassword(ctx, o, u.Name, u.Email)
+		if err != nil {
+			return err
+		}
+		return done(u, o.revoker.SetPassword(ctx, u.ID, encoded), "the password is set and all sessions are ended")
+	})
+	block := act("block", "Refuse logins and end all sessions", func(cmd *cobra.Command, ctx context.Context, o *operator, u storage.User) error {
+		reason, _ := cmd.Flags().GetString("reason")
+		length, _ := cmd.Flags().GetDuration("for")
+		var until time.Time
+		if length < 0 {
+			return usagef("--for %s: a length of time is expected", length)
+		} else if length > 0 {
+			until = time.Now().Add(length)
+		}
+		return done(u, o.revoker.BlockUser(ctx, u.ID, reason, until), "blocked, and all sessions are ended")
+	})
+	block.Flags().String("reason", "blocked by an operator", "why, for the audit log")
+	block.Flags().Duration("for", 0, "how long, such as 24h (default: until unblock)")
+	unblock := act("unblock", "Accept logins again", func(_ *cobra.Command, ctx context.Context, o *operator, u storage.User) error {
+		return done(u, o.revoker.UnblockUser(ctx, u.ID), "no longer blocked")
+	})
+	revoke := act("revoke", "End all sessions and grants; the person may sign in again", func(_ *cobra.Command, ctx context.Context, o *operator, u storage.User) error {
+		return done(u, o.revoker.RevokeUser(ctx, u.ID, "revoked by an operator"), "all sessions and grants are ended")
+	})
+	remove := act("remove", "Remove an account", func(_ *cobra.Command, ctx context.Context, o *operator, u storage.User) error {
+		return done(u, o.revoker.RemoveUser(ctx, u.ID), "removed")
+	})
+	operatorFlags(add, list, show, setPassword, block, unblock, revoke, remove)
+	return group("user", "Manage accounts", add, list, show, setPassword, block, unblock, revoke, remove)
+}
+
+func (a *app) userAdd(cmd *cobra.Command, args []string) error {
+	return a.operate(cmd, func(ctx context.Context, o *operator) error {
+		name, err := login.NormalizeName(args[0])
+		if err != nil {
+			return usagef("%q: %w", args[0], err)
+		}
+		u := storage.User{Name: name, CreatedAt: time.Now(), UpdatedAt: time.Now()}
+		u.Email, _ = cmd.Flags().GetString("email")
+		u.EmailVerified, _ = cmd.Flags().GetBool("email-verified")
+		u.DisplayName, _ = cmd.Flags().GetString("display-name")
+		if u.Email != "" && !strings.Contains(u.Email, "@") || len(u.Email) > 254 || len(u.DisplayName) > 200 || strings.ContainsFunc(u.Email+u.DisplayName, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+			return usagef("the email address has no @, or it or the display name is too long or has control characters")
+		}
+		if _, err := o.store.UserByName(ctx, name); err == nil {
+			return fmt.Errorf("there is a user %s already", name)
+		} else if !errors.Is(err, storage.ErrNotFound) {
+			return err
+		}
+		if u.Password, err = a.newPassword(ctx, o, name, u.Email); err != nil {
+			return err
+		}
+		id, err := clients.NewID(rand.Reader)
+		if err != nil {
+			return err
+		}
+		u.ID = storage.UserID(id)
+		if err := o.store.CreateUser(ctx, u); errors.Is(err, storage.ErrExists) {
+			return fmt.Errorf("there is a user %s already", name)
+		} else if err != nil {
+			return err
+		}
+		return a.answer(showableUser(u), "User %s is added; tokens name it as %s.\n", u.Name, u.ID)
+	})
+}
+
+func (a *app) userList(cmd *cobra.Command, _ []string) error {
+	return a.operate(cmd, func(ctx context.Context, o *operator) error {
+		all, err := collect(func(p storage.Page) ([]storage.User, error) { return o.store.ListUsers(ctx, p) }, func(u storage.User) string { return u.Name })
+		if err != nil {
+			return err
+		}
+		shown := make([]user, len(all))
+		for i, u := range all {
+			shown[i] = showableUser(u)
+		}
+		return a.table(shown, "NAME\tID\tSTATE\tEMAIL", func(row func(string, ...any)) {
+			for _, u := range shown {
+				row("%s\t%s\t%s\t%s", u.Name, u.ID, u.State, u.Email)
+			}
+		})
+	})
+}
+
+func (a *app) userShow(ctx context.Context, o *operator, u storage.User) error {
+	shown := showableUser(u)
+	list, err := collect(func(p storage.Page) ([]storage.Session, error) { return o.store.ListSessions(ctx, u.ID, p) }, func(s storage.Session) string { return string(s.ID) })
+	if err != nil {
+		return err
+	}
+	for _, s := range list {
+		if now := time.Now(); now.Before(s.IdleExpires) && revocation.SessionLive(s, u, now) == nil {
+			shown.Sessions = append(shown.Sessions, session{s.ID, s.AuthTime, s.LastSeen, s.Address, s.UserAgent})
+		}
+	}
+	return a.table(shown, "FIELD\tVALUE", func(row func(string, ...any)) {
+		row("name\t%s", shown.Name)
+		row("id\t%s", shown.ID)
+		row("state\t%s", shown.State)
+		if shown.Block != nil {
+			row("block\t%s, since %s, until %s", shown.Block.Reason, when(shown.Block.At), when(shown.Block.Until))
+		}
+		row("display name\t%s", shown.DisplayName)
+		row("email\t%s", shown.Email)
+		row("created\t%s", when(shown.CreatedAt))
+		row("updated\t%s", when(shown.UpdatedAt))
+		for _, s := range shown.Sessions {
+			row("session\t%s since %s, seen %s, from %s, %s", s.ID, when(s.AuthTime), when(s.LastSeen), s.Address, s.Browser)
+		}
+	})
+}
+
+// newPassword asks for a password, checks it and returns its hash.
+func (a *app) newPassword(ctx context.Context, o *operator, words ...string) (string, error) {
+	secret, err := a.readPassword()
+	if err != nil {
+		return "", err
+	}
+	if err := password.Check(secret, words...); err != nil {
+		return "", err
+	}
+	hasher, err := password.New(o.password(), nil)
+	if err != nil {
+		return "", err
+	}
+	return hasher.Hash(ctx, secret)
+}
+
+// readPassword asks twice at a terminal, without showing it; else it reads one
+// line of standard input. A password is never an argument: others see those.
+func (a *app) readPassword() (string, error) {
+	if f, ok := a.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		ask := func(prompt string) (string, error) {
+			fmt.Fprint(a.stderr, prompt)
+			b, err := term.ReadPassword(int(f.Fd()))
+			fmt.Fprintln(a.stderr)
+			return string(b), err
+		}
+		first, err := ask("New password: ")
+		if err != nil {
+			return "", err
+		}
+		second, err := ask("Once more: ")
+		if err != nil {
+			return "", err
+		}
+		if first != second {
+			return "", errors.New("the two passwords differ; nothing was changed")
+		}
+		return first, nil
+	}
+	line, err := bufio.NewReader(io.LimitReader(a.stdin, password.MaxBytes+2)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	if line = strings.TrimRight(line, "\r\n"); line == "" {
+		return "", usagef("a password is expected on standard input")
+	}
+	return line, nil
+}
+
+// findUser looks an account up by its name, or by its id.
+func (o *operator) findUser(ctx context.Context, who string) (storage.User, error) {
+	if name, err := login.NormalizeName(who); err == nil {
+		if u, err := o.store.UserByName(ctx, name); !errors.Is(err, storage.ErrNotFound) {
+			return u, err
+		}
+	}
+	u, err := o.store.User(ctx, storage.UserID(who))
+	if errors.Is(err, storage.ErrNotFound) {
+		return u, fmt.Errorf("there is no user %q; see: solegate user list", who)
+	}
+	return u, err
+}
