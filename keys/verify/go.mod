@@ -3,5 +3,3 @@ module github.com/solegate/solegate/keys/verify
 go 1.26.0
 
 require github.com/go-jose/go-jose/v4 v4.1.9
-
-require github.com/google/go-cmp v0.7.0

@@ -1,0 +1,72 @@
+// Package notes is a small API that keeps notes in memory, one list for each
+// user. It shows how an API is protected: see [Handler].
+package notes
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/solegate/solegate/keys/verify"
+)
+
+// Bounds of what is kept.
+const (
+	maxNotes = 100
+	maxNote  = 500 // bytes
+)
+
+// Handler serves GET and POST /api/notes: the notes of whoever the token is
+// about, with the scopes notes:read and notes:write.
+func Handler(v *verify.Verifier) http.Handler {
+	n := &notes{of: map[string][]string{}}
+	mux := http.NewServeMux()
+	mux.Handle("GET /api/notes", v.Require("notes:read")(http.HandlerFunc(n.list)))
+	mux.Handle("POST /api/notes", v.Require("notes:write")(http.HandlerFunc(n.add)))
+	mux.Handle("GET "+v.MetadataPath(), v.Metadata())
+	return v.CORS(mux)
+}
+
+type notes struct {
+	mu sync.Mutex
+	of map[string][]string // by subject; guarded by mu
+}
+
+func (n *notes) list(w http.ResponseWriter, r *http.Request) {
+	who := verify.FromContext(r.Context()).Subject
+	n.mu.Lock()
+	list := append([]string{}, n.of[who]...)
+	n.mu.Unlock()
+	answer(w, http.StatusOK, map[string]any{"subject": who, "notes": list})
+}
+
+func (n *notes) add(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		Text string `json:"text"`
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<10)).Decode(&in); err != nil || strings.TrimSpace(in.Text) == "" || len(in.Text) > maxNote || !utf8.ValidString(in.Text) {
+		answer(w, http.StatusBadRequest, map[string]string{"error": "a JSON object with a text of 1 to 500 bytes is expected"})
+		return
+	}
+	who := verify.FromContext(r.Context()).Subject
+	n.mu.Lock()
+	full := len(n.of[who]) >= maxNotes
+	if !full {
+		n.of[who] = append(n.of[who], in.Text)
+	}
+	n.mu.Unlock()
+	if full {
+		answer(w, http.StatusInsufficientStorage, map[string]string{"error": "there is no room for more notes"})
+		return
+	}
+	answer(w, http.StatusCreated, map[string]string{"text": in.Text})
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v)
+}
