@@ -89,7 +89,7 @@ func build(ctx context.Context, source string) error {
 		return err
 	}
 	if _, err := exec.LookPath("npm"); err != nil {
-		return errors.New("npm is missing, which builds the sample app: install Node.js 20 or newer (on Debian: apt install nodejs npm)")
+		return errors.New("npm is missing, which builds the sample app: install Node.js 20.19 or newer, which has it")
 	}
 	fmt.Println("Building the sample app …")
 	for _, args := range [][]string{{"ci", "--no-audit", "--no-fund", "--loglevel=error"}, {"run", "--silent", "build"}} {
