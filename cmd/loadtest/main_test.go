@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bytes"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/solegate/solegate/authz/authztest"
+	"github.com/solegate/solegate/clients"
+)
+
+// TestMain lets the test's own program be the bare handler and the API, as
+// loadtest itself is.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && (os.Args[1] == bareMode || os.Args[1] == apiMode) {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+func TestFlagsThatMakeNoSense(t *testing.T) {
+	for _, test := range []struct {
+		args string
+		want string // in the error
+	}{
+		{"", "--server is missing"},
+		{"--server x extra", "extra"},
+		{"--server x --workers 0", "--workers is 0"},
+		{"--server x --workers 5000", "--workers is 5000"},
+		{"--server x --duration 1h", "--duration is 1h"},
+		{"--server x --duration 1ms", "--duration is 1ms"},
+		{"--server x --requests -1", "--requests is -1"},
+		{"--server x --grants 3", "--grants is 3"},
+		{"--unknown", "unknown"},
+	} {
+		var stdout, stderr bytes.Buffer
+		if code := run(t.Context(), strings.Fields(test.args), strings.NewReader(""), &stdout, &stderr); code != 2 {
+			t.Errorf("%q: exit code %d, 2 expected", test.args, code)
+		}
+		if !strings.Contains(stderr.String(), test.want) {
+			t.Errorf("%q: %q, something with %q expected", test.args, &stderr, test.want)
+		}
+	}
+}
+
+func TestServerThatIsNotThere(t *testing.T) {
+	dir := t.TempDir()
+	var stdout, stderr bytes.Buffer
+	code := run(t.Context(), []string{"--server", filepath.Join(dir, "solegate")}, strings.NewReader(""), &stdout, &stderr)
+	if code != 1 || !strings.Contains(stderr.String(), "make build") {
+		t.Errorf("exit code %d and %q; 1 and what to do expected", code, &stderr)
+	}
+}
+
+func TestServerThatEndsAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	program := filepath.Join(dir, "solegate")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\necho 'solegate: the address is taken' >&2\nexit 1\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	code := run(t.Context(), []string{"--server", program}, strings.NewReader(""), &stdout, &stderr)
+	if code != 1 || !strings.Contains(stderr.String(), "the address is taken") {
+		t.Errorf("exit code %d and %q; 1 and the server's own words expected", code, &stderr)
+	}
+	wantAlone(t, program)
+}
+
+// TestScenarios runs them against a server in this process: no operation may
+// fail, and each must find what the one before it left.
+func TestScenarios(t *testing.T) {
+	s := authztest.New(t)
+	s.AddUser(username)
+	client := clients.Client{
+		ID: "bench", Name: "Load test", Development: true, RedirectURIs: []clients.RedirectURI{spaRedirect},
+		Origins: []clients.Origin{spaOrigin}, Audiences: []string{audience}, Scopes: strings.Fields(scopes),
+	}
+	if _, err := client.Validate(true); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Store.CreateClient(t.Context(), client); err != nil {
+		t.Fatal(err)
+	}
+	p, err := login(t.Context(), s.URL, "bench", authztest.Password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare := httptest.NewServer(http.HandlerFunc(ok))
+	defer bare.Close()
+	there := func(url string) endpoint { return endpoint{address: strings.TrimPrefix(url, "http://")} }
+	r := newTrial(target{server: there(s.URL), bare: there(bare.URL), api: there(bare.URL), clientID: "bench", person: p},
+		options{workers: 4, requests: 40, grants: 8})
+	for _, scenario := range scenarios {
+		got := scenario.do(r, t.Context())
+		// Codes and tokens are the workers' own: one may run dry of them while
+		// another has done more than its share.
+		if got.errors > 0 || got.operations == 0 || got.operations > 40 {
+			t.Errorf("%s: %d operations, %d errors, the first is %v", scenario.name, got.operations, got.errors, got.first)
+		}
+	}
+	families := slices.Concat(r.families...)
+	if n := len(families); n == 0 || n > 8 {
+		t.Errorf("%d families took turns, 1 to 8 expected", n)
+	}
+	// What each family ended with is its live token.
+	c, form := newConn(r.server.address), r.posts()[0]
+	defer c.close()
+	for _, token := range families {
+		resp, err := c.do(form.with("grant_type=refresh_token&client_id=bench&refresh_token=", token))
+		if err := expect(resp, err, http.StatusOK); err != nil {
+			t.Errorf("a family that was left: %v", err)
+		}
+	}
+	tokens := slices.Sorted(slices.Values(slices.Concat(r.tokens...)))
+	if n := len(tokens); n == 0 || len(slices.Compact(tokens)) != n {
+		t.Errorf("%d access tokens, some of them twice", n)
+	}
+}
+
+func TestLoginThatIsRefused(t *testing.T) {
+	s := authztest.New(t)
+	_, err := login(t.Context(), s.URL, "spa", authztest.Password)
+	if err == nil || strings.Contains(err.Error(), authztest.Password) {
+		t.Errorf("a login with an unregistered redirect URI: %v", err)
+	}
+}
+
+// TestRun measures the real server, started as its own process.
+func TestRun(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "solegate")
+	build(t, program)
+	for _, test := range []struct {
+		args  []string
+		lines []string // expressions that the output must match
+	}{
+		{
+			[]string{"--requests", "60", "--workers", "3", "--grants", "6"},
+			[]string{
+				`(?m)^bare handler +60 +\d+ .* 0 `, `(?m)^code exchange +\d+ +\d+ .* 0 .*≥ 6 %`,
+				`(?m)^refresh with rotation +60 .* 0 .*≥ 9 %`, `(?m)^API, new token +\d+ `, `(?m)^API, token seen before +60 .* 0 `,
+			},
+		},
+		{
+			[]string{"--memory", "--requests", "50", "--workers", "3", "--grants", "6"},
+			[]string{`(?m)^ +0 .*MiB +\d+\.\d MiB$`, `(?m)^ +10 +\d+ `, `(?m)^ +50 +\d+ `},
+		},
+	} {
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), append([]string{"--server", program}, test.args...), strings.NewReader(""), &stdout, &stderr)
+		if code != 0 || stderr.Len() > 0 {
+			t.Errorf("%s: exit code %d, %s", test.args, code, &stderr)
+		}
+		for _, line := range test.lines {
+			if !regexp.MustCompile(line).Match(stdout.Bytes()) {
+				t.Errorf("%s: no line like %s in\n%s", test.args, line, &stdout)
+			}
+		}
+	}
+	wantAlone(t, program)
+}
+
+// build builds the server as this test was built, so that what is in the
+// build cache is used.
+func build(t *testing.T, program string) {
+	t.Helper()
+	args := []string{"build", "-o", program}
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		args = append(args, "-race")
+	}
+	cmd := exec.CommandContext(t.Context(), "go", append(args, "github.com/solegate/solegate/cmd/solegate")...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("the server does not build: %v\n%s", err, out)
+	}
+}
+
+// wantAlone checks that nothing was left beside the program.
+func wantAlone(t *testing.T, program string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Dir(program))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != 1 {
+		t.Errorf("left behind: %v", entries)
+	}
+}

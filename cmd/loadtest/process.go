@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// process is a server that runs beside us.
+type process struct {
+	cmd     *exec.Cmd
+	address string        // host and port
+	log     string        // the file that its standard error goes to
+	stdin   io.Closer     // closing it ends the processes of our own program
+	ended   chan struct{} // closed when it has ended
+}
+
+// start runs a server whose standard error goes to a file in dir. A server of
+// our own program says its address in its first line; any other is told.
+func start(cmd *exec.Cmd, dir, name, address string) (*process, error) {
+	p := &process{cmd: cmd, address: address, log: filepath.Join(dir, name+".log"), ended: make(chan struct{})}
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	cmd.Stderr = log
+	var stdout io.Reader
+	if address == "" {
+		if p.stdin, err = cmd.StdinPipe(); err != nil {
+			return nil, err
+		}
+		if stdout, err = cmd.StdoutPipe(); err != nil {
+			return nil, err
+		}
+	} else {
+		cmd.Stdout = log
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("can't start %s: %w", name, err)
+	}
+	if address == "" {
+		line, err := bufio.NewReader(stdout).ReadString('\n')
+		if err != nil {
+			cmd.Wait()
+			return nil, fmt.Errorf("%s ended before it served: %s", name, p.lastWords())
+		}
+		p.address = strings.TrimSpace(line)
+	}
+	go func() {
+		cmd.Wait()
+		close(p.ended)
+	}()
+	return p, nil
+}
+
+// ready waits until the path answers 200.
+func (p *process) ready(ctx context.Context, path string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+path, nil)
+		if err != nil {
+			return err
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case <-poll.C:
+		case <-p.ended:
+			return fmt.Errorf("%s ended before it served: %s", filepath.Base(p.cmd.Path), p.lastWords())
+		case <-ctx.Done():
+			return fmt.Errorf("%s was not ready in time: %s", filepath.Base(p.cmd.Path), p.lastWords())
+		}
+	}
+}
+
+// stop ends the process, gently at first.
+func (p *process) stop() error {
+	if p.stdin != nil {
+		p.stdin.Close()
+	}
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.ended:
+		return nil
+	case <-time.After(15 * time.Second):
+		p.cmd.Process.Kill()
+		<-p.ended
+		return fmt.Errorf("%s did not end within 15 seconds of SIGTERM and was killed", filepath.Base(p.cmd.Path))
+	}
+}
+
+// lastWords is the end of the process's log.
+func (p *process) lastWords() string {
+	b, _ := os.ReadFile(p.log)
+	text := strings.TrimSpace(string(b))
+	if lines := strings.Split(text, "\n"); len(lines) > 3 {
+		text = strings.Join(lines[len(lines)-3:], "\n")
+	}
+	if text == "" {
+		return "it said nothing"
+	}
+	return text
+}
+
+// usage is what a process has used.
+type usage struct {
+	cpu time.Duration // by all of its threads, in user and kernel mode
+	rss int64         // bytes of memory that are resident
+}
+
+// ticks is the unit of times in /proc: USER_HZ is 100 on every architecture
+// that Go runs on.
+const tick = time.Second / 100
+
+// usageOf reads /proc (Linux). Elsewhere it is an error, and the table has no
+// CPU times.
+func usageOf(pid int) (usage, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return usage{}, err
+	}
+	return parseStat(string(b))
+}
+
+// parseStat reads the line of /proc/<pid>/stat, see proc_pid_stat(5).
+func parseStat(line string) (usage, error) {
+	// The name may hold spaces and parentheses; what follows does not.
+	end := strings.LastIndexByte(line, ')')
+	if end < 0 {
+		return usage{}, errors.New("/proc/<pid>/stat: no name")
+	}
+	const utime, stime, rss = 14 - 3, 15 - 3, 24 - 3 // counted from 1, after two fields
+	fields := strings.Fields(line[end+1:])
+	if len(fields) <= rss {
+		return usage{}, fmt.Errorf("/proc/<pid>/stat: %d fields after the name, more than %d expected", len(fields), rss)
+	}
+	var n [3]int64
+	for i, field := range []int{utime, stime, rss} {
+		var err error
+		if n[i], err = strconv.ParseInt(fields[field], 10, 64); err != nil {
+			return usage{}, fmt.Errorf("/proc/<pid>/stat: %w", err)
+		}
+	}
+	return usage{cpu: time.Duration(n[0]+n[1]) * tick, rss: n[2] * int64(os.Getpagesize())}, nil
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// world is the three servers, the client, the person, and the folder that all
+// of it lives in.
+type world struct {
+	target
+	dir       string
+	config    string
+	processes []*process
+}
+
+// open starts everything. After an error nothing is left.
+func open(ctx context.Context, o options) (_ *world, err error) {
+	program, err := filepath.Abs(o.server)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(program); err != nil {
+		return nil, fmt.Errorf("no server to measure: %w: build it with make build", err)
+	}
+	dir, err := os.MkdirTemp(o.dir, "loadtest-")
+	if err != nil {
+		return nil, fmt.Errorf("no folder for the data: %w: name another one with --dir", err)
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	w := &world{dir: dir, config: filepath.Join(dir, "solegate.yaml")}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, w.close(false))
+		}
+	}()
+
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	issuer := "http://" + address
+	if err := os.WriteFile(w.config, []byte("issuer: "+issuer+"\nlisten: "+address+
+		"\ndevelopment: true\nstore: "+w.store()+"\n"), 0o600); err != nil {
+		return nil, err
+	}
+	server, err := start(exec.Command(program, "serve", "--config", w.config), dir, "solegate", address)
+	if err != nil {
+		return nil, err
+	}
+	w.processes = append(w.processes, server)
+	if err := server.ready(ctx, "/readyz"); err != nil {
+		return nil, err
+	}
+	w.server = endpoint{address, server.cmd.Process.Pid}
+
+	password := rand.Text()
+	if w.clientID, err = w.register(ctx, program, password); err != nil {
+		return nil, err
+	}
+	if w.person, err = login(ctx, issuer, w.clientID, password); err != nil {
+		return nil, err
+	}
+	if w.bare, err = w.again("bare", bareMode); err != nil {
+		return nil, err
+	}
+	w.api, err = w.again("api", apiMode, issuer, audience)
+	return w, err
+}
+
+func (w *world) store() string { return filepath.Join(w.dir, "solegate.db") }
+
+// again starts this program again, as a server.
+func (w *world) again(name string, args ...string) (endpoint, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return endpoint{}, err
+	}
+	p, err := start(exec.Command(self, args...), w.dir, name, "")
+	if err != nil {
+		return endpoint{}, err
+	}
+	w.processes = append(w.processes, p)
+	return endpoint{p.address, p.cmd.Process.Pid}, nil
+}
+
+// register makes the client and the person by the command line, while the
+// server runs.
+func (w *world) register(ctx context.Context, program, password string) (clientID string, err error) {
+	args := []string{"client", "register", "--name", "Load test",
+		"--redirect-uri", spaRedirect, "--origin", spaOrigin, "--audience", audience, "--json"}
+	for scope := range strings.FieldsSeq(scopes) {
+		args = append(args, "--scope", scope)
+	}
+	out, err := w.command(ctx, program, "", args...)
+	if err != nil {
+		return "", err
+	}
+	var client struct {
+		ID string `json:"id"`
+	}
+	if err := json.Unmarshal(out, &client); err != nil || client.ID == "" {
+		return "", fmt.Errorf("solegate client register --json: an id was expected, it printed %.200q", out)
+	}
+	_, err = w.command(ctx, program, password+"\n", "user", "add", username)
+	return client.ID, err
+}
+
+func (w *world) command(ctx context.Context, program, stdin string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, program, append(args, "--config", w.config)...)
+	cmd.Stdin = strings.NewReader(stdin)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w: %s", filepath.Base(program), strings.Join(args[:2], " "), err, strings.TrimSpace(stderr.String()))
+	}
+	return out, nil
+}
+
+// close ends the processes and removes the folder, unless it is to be kept to
+// look at what went wrong.
+func (w *world) close(keep bool) error {
+	var errs []error
+	for _, p := range w.processes {
+		errs = append(errs, p.stop())
+	}
+	if keep {
+		return errors.Join(append(errs, fmt.Errorf("the logs and the data are in %s", w.dir))...)
+	}
+	return errors.Join(append(errs, os.RemoveAll(w.dir))...)
+}
+
+// describe says what is measured where.
+func (w *world) describe(o options) string {
+	each := o.duration.String()
+	if o.requests > 0 {
+		each = fmt.Sprintf("%d operations", o.requests)
+	}
+	s := fmt.Sprintf("%d workers, %s each, %d grants; %s %s/%s, %d cores for the generator and the servers together\n",
+		o.workers, each, o.grants, runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
+	mounts, _ := os.ReadFile("/proc/self/mounts")
+	if kind := fileSystem(string(mounts), w.dir); kind == "tmpfs" || kind == "ramfs" {
+		s += fmt.Sprintf("NOT DURABLE: %s is in memory (%s), so nothing waits for a disk; name a folder on one with --dir\n", w.dir, kind)
+	}
+	return s
+}
+
+// fileSystem is the kind of file system that holds the path, by the text of
+// /proc/self/mounts; empty if it does not say.
+func fileSystem(mounts, path string) (kind string) {
+	longest := 0
+	for line := range strings.Lines(mounts) {
+		f := strings.Fields(line)
+		if len(f) < 3 {
+			continue
+		}
+		at := strings.TrimSuffix(f[1], "/") + "/"
+		if strings.HasPrefix(path+"/", at) && len(at) >= longest {
+			longest, kind = len(at), f[2]
+		}
+	}
+	return kind
+}
+
+// freeAddress is an address that nobody listens on.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
