@@ -47,6 +47,7 @@ const Password = "seven green otters sing at dusk"
 type Server struct {
 	TB       testing.TB
 	URL      string // the issuer
+	Address  string // where this server is reached: the issuer, but for a replica
 	Handler  *authz.Server
 	Store    storage.Store
 	Ring     *keys.Ring
@@ -153,6 +154,7 @@ func (s *Server) start(options []func(*authz.Config)) {
 	var handler http.Handler
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
 	tb.Cleanup(web.Close)
+	s.Address = web.URL
 	if s.URL == "" {
 		s.URL = web.URL
 	}
@@ -258,7 +260,7 @@ func (s *Server) Refresh(token string, changes ...string) Tokens {
 // PostForm posts a form as the SPA's page would and decodes the JSON answer.
 func (s *Server) PostForm(path string, form url.Values) Tokens {
 	s.TB.Helper()
-	r, err := http.NewRequestWithContext(s.TB.Context(), "POST", s.URL+path, strings.NewReader(form.Encode()))
+	r, err := http.NewRequestWithContext(s.TB.Context(), "POST", s.Address+path, strings.NewReader(form.Encode()))
 	check(s.TB, err)
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.Header.Set("Origin", "https://spa.example.com")
@@ -288,7 +290,7 @@ func (s *Server) SignIn(name string, changes ...string) Tokens {
 // status: 200 while the token's grant lives.
 func (s *Server) UserInfo(token string) int {
 	s.TB.Helper()
-	r, err := http.NewRequestWithContext(s.TB.Context(), "GET", s.URL+"/userinfo", nil)
+	r, err := http.NewRequestWithContext(s.TB.Context(), "GET", s.Address+"/userinfo", nil)
 	check(s.TB, err)
 	r.Header.Set("Authorization", "Bearer "+token)
 	resp, err := http.DefaultClient.Do(r)

@@ -206,8 +206,8 @@ func (w *work) requester(g storage.Grant) fosite.Requester {
 	}
 	return &fosite.Request{
 		ID: string(g.ID), RequestedAt: g.CreatedAt, Client: client{w.client}, Form: form, Session: session{},
+		// No audience: narrow decides it, with the error that RFC 8707 asks for.
 		RequestedScope: g.Scope, GrantedScope: g.Scope,
-		RequestedAudience: g.Resource, GrantedAudience: g.Resource,
 	}
 }
 
