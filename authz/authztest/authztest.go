@@ -344,7 +344,7 @@ func (b *Browser) Post(path string, form url.Values) Page {
 func (b *Browser) Send(r *http.Request, site string) Page {
 	b.server.TB.Helper()
 	for name, value := range map[string]string{"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"} {
-		if r.Header.Get(name) == "" {
+		if _, ok := r.Header[name]; !ok {
 			r.Header.Set(name, value)
 		}
 	}
