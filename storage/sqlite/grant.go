@@ -10,10 +10,7 @@ import (
 
 // CreateGrant implements [storage.Grants].
 func (s *Store) CreateGrant(ctx context.Context, g storage.Grant) error {
-	data, err := encode(g)
-	if err != nil {
-		return err
-	}
+	data := encodeGrant(g)
 	return s.do(ctx, func(w *writes) error {
 		_, err := w.exec(stmtCreateGrant, string(g.ID), string(g.User), string(g.Session), nanos(g.CodeExpires), nanos(g.RedeemedAt),
 			int64(g.Generation), nanos(g.RotatedAt), nanos(g.IdleExpires), nanos(g.Expires), nanos(g.RevokedAt), g.RevokedFor, data)
@@ -33,8 +30,8 @@ func (r *grantRow) into() []any {
 }
 
 func (r *grantRow) grant(s *Store) (g storage.Grant, err error) {
-	if err = s.decode(r.data, &g); err != nil {
-		return storage.Grant{}, err
+	if g, err = decodeGrant(r.data); err != nil {
+		return storage.Grant{}, s.damaged(err)
 	}
 	g.RedeemedAt, g.Generation, g.RotatedAt = instant(r.redeemedAt), uint64(r.generation), instant(r.rotatedAt)
 	g.IdleExpires, g.Expires = instant(r.idleExpires), instant(r.expires)

@@ -32,14 +32,23 @@ func encode(record any) ([]byte, error) { return json.Marshal(record) }
 // decode decodes what encode made. A record that can't be decoded is damage.
 func (s *Store) decode(data []byte, record any) error {
 	if err := json.Unmarshal(data, record); err != nil {
-		return s.unavailable(fmt.Errorf("a record is damaged: restore the file from a backup: %w", err))
+		return s.damaged(err)
 	}
 	return nil
 }
 
+func (s *Store) damaged(err error) error {
+	return s.unavailable(fmt.Errorf("a record is damaged: restore the file from a backup: %w", err))
+}
+
 // row reads one row.
 func (s *Store) row(ctx context.Context, st statement, args []any, into ...any) error {
-	err := s.read[st].QueryRowContext(ctx, args...).Scan(into...)
+	if err := ctx.Err(); err != nil {
+		return s.unavailable(err)
+	}
+	// A read by key takes microseconds and never waits for a writer: to watch
+	// ctx meanwhile would cost a goroutine.
+	err := s.read[st].QueryRowContext(context.WithoutCancel(ctx), args...).Scan(into...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return storage.ErrNotFound
 	}

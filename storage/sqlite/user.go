@@ -55,10 +55,7 @@ func (s *Store) ListUsers(ctx context.Context, p storage.Page) ([]storage.User, 
 
 // CreateSession implements [storage.Sessions].
 func (s *Store) CreateSession(ctx context.Context, x storage.Session) error {
-	data, err := encode(x)
-	if err != nil {
-		return err
-	}
+	data := encodeSession(x)
 	return s.do(ctx, func(w *writes) error {
 		_, err := w.exec(stmtCreateSession, string(x.ID), string(x.User), nanos(x.LastSeen), nanos(x.IdleExpires), nanos(x.Expires), nanos(x.EndedAt), data)
 		return err
@@ -77,8 +74,8 @@ func (r *sessionRow) session(s *Store) (x storage.Session, err error) {
 	if r.data == nil {
 		return x, nil
 	}
-	if err = s.decode(r.data, &x); err != nil {
-		return storage.Session{}, err
+	if x, err = decodeSession(r.data); err != nil {
+		return storage.Session{}, s.damaged(err)
 	}
 	x.LastSeen, x.IdleExpires, x.EndedAt = instant(r.lastSeen.Int64), instant(r.idleExpires.Int64), instant(r.endedAt.Int64)
 	return x, nil

@@ -1,0 +1,182 @@
+package sqlite
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/storage"
+)
+
+// Sessions and grants are read at every refresh, so their records are compact:
+// a version, then each field with its length. All other records are JSON. What
+// is in a column of its own is not in the record.
+//
+// To add a field, append it, and raise the version: a reader knows the fields
+// of every version up to its own.
+const (
+	sessionVersion = 1
+	grantVersion   = 1
+)
+
+var errRecord = errors.New("a record is damaged")
+
+type encoder struct{ b []byte }
+
+func (e *encoder) text(s string) {
+	e.b = binary.AppendUvarint(e.b, uint64(len(s)))
+	e.b = append(e.b, s...)
+}
+
+func (e *encoder) texts(list []string) {
+	e.b = binary.AppendUvarint(e.b, uint64(len(list)))
+	for _, s := range list {
+		e.text(s)
+	}
+}
+
+func (e *encoder) time(t time.Time) { e.b = binary.AppendVarint(e.b, nanos(t)) }
+
+// decoder reads what encoder wrote. After an error every value is zero.
+type decoder struct {
+	b   string // strings that are read are parts of it
+	err error
+}
+
+func (d *decoder) fail() {
+	d.err, d.b = errRecord, ""
+}
+
+func (d *decoder) uvarint() uint64 {
+	var v uint64
+	for i, shift := 0, 0; i < len(d.b) && shift < 64; i, shift = i+1, shift+7 {
+		v |= uint64(d.b[i]&0x7f) << shift
+		if d.b[i] < 0x80 {
+			d.b = d.b[i+1:]
+			return v
+		}
+	}
+	d.fail()
+	return 0
+}
+
+func (d *decoder) take(n uint64) string {
+	if n > uint64(len(d.b)) {
+		d.fail()
+		return ""
+	}
+	s := d.b[:n]
+	d.b = d.b[n:]
+	return s
+}
+
+func (d *decoder) text() string { return d.take(d.uvarint()) }
+
+func (d *decoder) texts() []string {
+	n := d.uvarint()
+	if n == 0 || n > uint64(len(d.b)) {
+		if n > 0 {
+			d.fail()
+		}
+		return nil
+	}
+	list := make([]string, n)
+	for i := range list {
+		list[i] = d.text()
+	}
+	return list
+}
+
+func (d *decoder) time() time.Time {
+	u := d.uvarint()
+	return instant(int64(u>>1) ^ -int64(u&1)) // zigzag, as AppendVarint writes
+}
+
+func (d *decoder) version(highest uint64) {
+	if v := d.uvarint(); v == 0 || v > highest {
+		d.fail()
+	}
+}
+
+// end returns the first error, or one if something is left over.
+func (d *decoder) end() error {
+	if d.err == nil && d.b != "" {
+		d.fail()
+	}
+	return d.err
+}
+
+func encodeSession(s storage.Session) []byte {
+	e := &encoder{make([]byte, 0, 256)}
+	e.b = binary.AppendUvarint(e.b, sessionVersion)
+	e.text(string(s.ID))
+	e.b = append(e.b, s.Secret[:]...)
+	e.text(string(s.User))
+	e.time(s.AuthTime)
+	e.text(s.ACR)
+	e.texts(s.AMR)
+	e.time(s.CreatedAt)
+	e.time(s.Expires)
+	e.text(s.Address)
+	e.text(s.UserAgent)
+	return e.b
+}
+
+func decodeSession(b []byte) (s storage.Session, err error) {
+	d := &decoder{b: string(b)}
+	d.version(sessionVersion)
+	s.ID = storage.SessionID(d.text())
+	copy(s.Secret[:], d.take(uint64(len(s.Secret))))
+	s.User = storage.UserID(d.text())
+	s.AuthTime = d.time()
+	s.ACR = d.text()
+	s.AMR = d.texts()
+	s.CreatedAt = d.time()
+	s.Expires = d.time()
+	s.Address = d.text()
+	s.UserAgent = d.text()
+	return s, d.end()
+}
+
+func encodeGrant(g storage.Grant) []byte {
+	e := &encoder{make([]byte, 0, 512)}
+	e.b = binary.AppendUvarint(e.b, grantVersion)
+	e.text(string(g.ID))
+	e.text(string(g.Client))
+	e.text(string(g.User))
+	e.text(string(g.Session))
+	e.texts(g.Scope)
+	e.texts(g.Resource)
+	e.time(g.AuthTime)
+	e.text(g.ACR)
+	e.texts(g.AMR)
+	e.b = append(e.b, g.Salt[:]...)
+	e.text(string(g.RedirectURI))
+	e.text(g.CodeChallenge)
+	e.text(g.Nonce)
+	e.time(g.CodeExpires)
+	e.time(g.CreatedAt)
+	return e.b
+}
+
+func decodeGrant(b []byte) (g storage.Grant, err error) {
+	d := &decoder{b: string(b)}
+	d.version(grantVersion)
+	g.ID = storage.GrantID(d.text())
+	g.Client = clients.ID(d.text())
+	g.User = storage.UserID(d.text())
+	g.Session = storage.SessionID(d.text())
+	g.Scope = d.texts()
+	g.Resource = d.texts()
+	g.AuthTime = d.time()
+	g.ACR = d.text()
+	g.AMR = d.texts()
+	copy(g.Salt[:], d.take(uint64(len(g.Salt))))
+	g.RedirectURI = clients.RedirectURI(d.text())
+	g.CodeChallenge = d.text()
+	g.Nonce = d.text()
+	g.CodeExpires = d.time()
+	g.CreatedAt = d.time()
+	return g, d.end()
+}
