@@ -42,6 +42,7 @@ type Server struct {
 	pages    *pages.Pages
 	provider *provider.Provider
 	revoker  *revocation.Revoker
+	recent   recent   // clients that asked for tokens a moment ago
 	metadata document // prepared
 }
 

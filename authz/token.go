@@ -5,9 +5,12 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
+	"time"
 
 	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/oauth"
+	"github.com/solegate/solegate/authz/provider"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
 )
@@ -68,13 +71,44 @@ func (s *Server) noSecret(t *tokenRequest) error {
 }
 
 func (s *Server) identify(t *tokenRequest) error {
-	c, err := s.client(t.r.Context(), clients.ID(t.form.Get("client_id")))
+	id := clients.ID(t.form.Get("client_id"))
+	if c, ok := s.recent.get(id, s.Now()); ok {
+		t.client = c
+		return nil
+	}
+	c, err := s.client(t.r.Context(), id)
 	if err != nil {
 		return err
 	}
+	s.recent.put(c, s.Now())
 	t.client = c
 	return nil
 }
+
+// recent remembers clients for a second, so that a refresh need not read its
+// own. What depends on it being the latest is checked against the client's
+// version, which comes with the grant.
+type recent struct{ clients sync.Map } // clients.ID to recentClient
+
+type recentClient struct {
+	client clients.Client
+	read   time.Time
+}
+
+const recentFor = time.Second
+
+func (r *recent) get(id clients.ID, now time.Time) (clients.Client, bool) {
+	c, ok := r.clients.Load(id)
+	if !ok {
+		return clients.Client{}, false
+	}
+	known := c.(recentClient)
+	age := now.Sub(known.read)
+	return known.client, age >= 0 && age < recentFor
+}
+
+func (r *recent) put(c clients.Client, now time.Time) { r.clients.Store(c.ID, recentClient{c, now}) }
+func (r *recent) forget(id clients.ID)                { r.clients.Delete(id) }
 
 // origin refuses a browser on a page that is not the client's. A program
 // outside any browser sends what it likes: this protects people, not the
@@ -100,6 +134,17 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	tokens, err := s.provider.Token(r.Context(), t.client, t.form)
+	if errors.Is(err, provider.ErrClientChanged) {
+		// Once more, with the client as it is now.
+		s.recent.forget(t.client.ID)
+		for _, check := range []func(*Server, *tokenRequest) error{(*Server).identify, (*Server).origin} {
+			if err := check(s, t); err != nil {
+				s.refuseJSON(w, r, err)
+				return
+			}
+		}
+		tokens, err = s.provider.Token(r.Context(), t.client, t.form)
+	}
 	if err != nil {
 		s.refuseJSON(w, r, err)
 		return

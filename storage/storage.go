@@ -182,6 +182,9 @@ type Standing struct {
 	Grant   Grant
 	Session Session
 	User    User
+	// ClientVersion is the Version of the grant's client, zero when that is
+	// gone: whoever knows the client by that version knows it as it is now.
+	ClientVersion uint64
 }
 
 // KeyRing is the set of signing keys with the server's root secret. One

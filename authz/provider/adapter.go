@@ -190,6 +190,9 @@ func translate(err error) error {
 	if e, ok := errors.AsType[*oauth.Error](err); ok {
 		return e
 	}
+	if errors.Is(err, ErrClientChanged) {
+		return ErrClientChanged
+	}
 	if _, ok := errors.AsType[*fosite.RFC6749Error](err); !ok {
 		return &oauth.Error{Code: oauth.ServerError, Description: "The server met an unexpected condition.", Cause: err}
 	}

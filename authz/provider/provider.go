@@ -201,8 +201,14 @@ type Tokens struct {
 	Scope        string `json:"scope,omitempty"`
 }
 
-// Token answers a token request of client c. The form's parameters are known
-// to be there once at most. An error is an [*oauth.Error].
+// ErrClientChanged says that the client is not what the caller knows any more:
+// it was changed, disabled or removed. Nothing was consumed. Read it again,
+// check the request again, and call again.
+var ErrClientChanged = errors.New("the client was changed since it was read")
+
+// Token answers a token request of client c, which may have been read a while
+// ago. The form's parameters are known to be there once at most. An error is
+// an [*oauth.Error] or ErrClientChanged.
 func (p *Provider) Token(ctx context.Context, c clients.Client, form url.Values) (Tokens, error) {
 	if !grants[form.Get("grant_type")] {
 		if form.Get("grant_type") == "" {

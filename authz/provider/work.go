@@ -70,6 +70,9 @@ func (w *work) read(ctx context.Context, id storage.GrantID, refusal string) (*s
 		// Not revoked: whoever merely saw it could end another client's grant.
 		return nil, oauth.Errorf(oauth.InvalidGrant, refusal, "grant %s is client %q's, presented by %q", id, st.Grant.Client, w.client.ID)
 	}
+	if st.ClientVersion != w.client.Version {
+		return nil, ErrClientChanged
+	}
 	w.standing = &st
 	return w.standing, nil
 }

@@ -12,7 +12,7 @@ import (
 func (s *Store) CreateGrant(ctx context.Context, g storage.Grant) error {
 	data := encodeGrant(g)
 	return s.do(ctx, func(w *writes) error {
-		_, err := w.exec(stmtCreateGrant, string(g.ID), string(g.User), string(g.Session), nanos(g.CodeExpires), nanos(g.RedeemedAt),
+		_, err := w.exec(stmtCreateGrant, string(g.ID), string(g.User), string(g.Session), string(g.Client), nanos(g.CodeExpires), nanos(g.RedeemedAt),
 			int64(g.Generation), nanos(g.RotatedAt), nanos(g.IdleExpires), nanos(g.Expires), nanos(g.RevokedAt), g.RevokedFor, data)
 		return err
 	})
@@ -44,7 +44,8 @@ func (s *Store) Standing(ctx context.Context, id storage.GrantID) (st storage.St
 	var gr grantRow
 	var sr sessionRow
 	var ur userRow
-	if err := s.row(ctx, stmtStanding, []any{string(id)}, append(append(gr.into(), sr.into()...), ur.into()...)...); err != nil {
+	into := append(append(append(make([]any, 0, 16), gr.into()...), sr.into()...), ur.into()...)
+	if err := s.row(ctx, stmtStanding, []any{string(id)}, append(into, &st.ClientVersion)...); err != nil {
 		return st, err
 	}
 	if st.Grant, err = gr.grant(s); err != nil {

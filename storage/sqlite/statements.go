@@ -98,9 +98,9 @@ var texts = [statementCount]string{
 	stmtHasSession:    "SELECT 1 FROM sessions WHERE id = ?",
 	stmtListSessions:  "SELECT " + sessionColumns + " FROM sessions s WHERE s.user = ? AND s.id > ? ORDER BY s.id LIMIT ?",
 
-	stmtCreateGrant: "INSERT INTO grants (id, user, session, code_expires, redeemed_at, generation, rotated_at, idle_expires, expires, revoked_at, revoked_for, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-	stmtStanding: "SELECT " + grantColumns + ", " + sessionColumns + ", u.version, u.data FROM grants g " +
-		"LEFT JOIN sessions s ON s.id = g.session LEFT JOIN users u ON u.id = g.user WHERE g.id = ?",
+	stmtCreateGrant: "INSERT INTO grants (id, user, session, client, code_expires, redeemed_at, generation, rotated_at, idle_expires, expires, revoked_at, revoked_for, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	stmtStanding: "SELECT " + grantColumns + ", " + sessionColumns + ", u.version, u.data, coalesce(c.version, 0) FROM grants g " +
+		"LEFT JOIN sessions s ON s.id = g.session LEFT JOIN users u ON u.id = g.user LEFT JOIN clients c ON c.id = g.client WHERE g.id = ?",
 	stmtRedeem: "UPDATE grants SET redeemed_at = ?, generation = 1, rotated_at = 0, idle_expires = ?, expires = ? " +
 		"WHERE id = ? AND redeemed_at = 0 AND revoked_at = 0 AND code_expires > ?",
 	stmtRotate: "UPDATE grants SET generation = generation + 1, rotated_at = ?, idle_expires = max(idle_expires, ?) " +

@@ -267,11 +267,21 @@ func testStanding(t *testing.T, s storage.Store, open Opener) {
 	u, x := user("u1", "alice"), session("s1", "u1")
 	check(t, s.CreateUser(ctx, u))
 	check(t, s.CreateSession(ctx, x))
+	check(t, s.CreateClient(ctx, clients.Client{ID: "spa"}))
+	c, err := s.Client(ctx, "spa")
+	check(t, err)
 	reopened := open()
 	defer reopened.Close()
 	st, err = reopened.Standing(ctx, "g1")
 	check(t, err)
-	st.User.Version = 0
+	if st.ClientVersion != c.Version {
+		t.Errorf("the client's version is %d, %d expected", st.ClientVersion, c.Version)
+	}
+	check(t, s.UpdateClient(ctx, c))
+	if again, err := reopened.Standing(ctx, "g1"); err != nil || again.ClientVersion == c.Version {
+		t.Errorf("the client's version stays %d after a change: %v", again.ClientVersion, err)
+	}
+	st.User.Version, st.ClientVersion = 0, 0
 	same(t, st, storage.Standing{Grant: g, Session: x, User: u})
 }
 

@@ -42,6 +42,7 @@ CREATE TABLE grants (
   id           TEXT PRIMARY KEY,
   user         TEXT NOT NULL,
   session      TEXT NOT NULL,
+  client       TEXT NOT NULL,
   code_expires INTEGER NOT NULL,
   redeemed_at  INTEGER NOT NULL,
   generation   INTEGER NOT NULL,
