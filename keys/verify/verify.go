@@ -223,17 +223,17 @@ func (v *Verifier) check(ctx context.Context, keys *keys, token string, now time
 	if err != nil {
 		return nil, nil, err
 	}
-	if !slices.Contains(v.config.Algorithms, p.header.Algorithm) {
-		return nil, nil, refuse("the algorithm %.20q is not allowed", p.header.Algorithm)
+	if !slices.Contains(v.config.Algorithms, p.header.algorithm) {
+		return nil, nil, refuse("the algorithm %.20q is not allowed", p.header.algorithm)
 	}
-	k := keys.byID[p.header.KeyID]
+	k := keys.byID[p.header.keyID]
 	if k == nil {
-		if k, err = v.keys.find(ctx, p.header.KeyID); err != nil {
+		if k, err = v.keys.find(ctx, p.header.keyID); err != nil {
 			return nil, nil, err
 		}
 	}
-	if k.algorithm != p.header.Algorithm {
-		return nil, nil, refuse("the algorithm %.20q is not that of key %s", p.header.Algorithm, k.id)
+	if k.algorithm != p.header.algorithm {
+		return nil, nil, refuse("the algorithm %.20q is not that of key %s", p.header.algorithm, k.id)
 	}
 	if !k.verify(p.signed, p.signature) {
 		return nil, nil, refuse("the signature is wrong")
