@@ -213,24 +213,7 @@ func (a *app) newPassword(ctx context.Context, o *operator, words ...string) (st
 // line of standard input. A password is never an argument: others see those.
 func (a *app) readPassword() (string, error) {
 	if f, ok := a.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		ask := func(prompt string) (string, error) {
-			fmt.Fprint(a.stderr, prompt)
-			b, err := term.ReadPassword(int(f.Fd()))
-			fmt.Fprintln(a.stderr)
-			return string(b), err
-		}
-		first, err := ask("New password: ")
-		if err != nil {
-			return "", err
-		}
-		second, err := ask("Once more: ")
-		if err != nil {
-			return "", err
-		}
-		if first != second {
-			return "", errors.New("the two passwords differ; nothing was changed")
-		}
-		return first, nil
+		return a.askPassword(f)
 	}
 	line, err := bufio.NewReader(io.LimitReader(a.stdin, password.MaxBytes+2)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -240,6 +223,29 @@ func (a *app) readPassword() (string, error) {
 		return "", usagef("a password is expected on standard input")
 	}
 	return line, nil
+}
+
+// askPassword asks twice. The terminal stops showing what is typed before the
+// prompt appears, so that a quick typist is not shown either.
+func (a *app) askPassword(f *os.File) (string, error) {
+	state, err := term.MakeRaw(int(f.Fd()))
+	if err != nil {
+		return "", err
+	}
+	defer term.Restore(int(f.Fd()), state)
+	terminal := term.NewTerminal(struct {
+		io.Reader
+		io.Writer
+	}{f, a.stderr}, "")
+	first, err := terminal.ReadPassword("New password: ")
+	if err != nil {
+		return "", errors.New("no password was typed; nothing was changed")
+	}
+	second, err := terminal.ReadPassword("Once more: ")
+	if err != nil || first != second {
+		return "", errors.New("the two passwords differ; nothing was changed")
+	}
+	return first, nil
 }
 
 // findUser looks an account up by its name, or by its id.

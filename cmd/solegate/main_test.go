@@ -1,0 +1,286 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"solegate": main})
+}
+
+// TestScripts runs the command as one does at a terminal.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("SOLEGATE_PASSWORD_MEMORY", "8192") // quick
+			e.Setenv("SOLEGATE_PASSWORD_TIME", "1")
+			e.Setenv("PORT", freePort(t))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor},
+	})
+}
+
+func freePort(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// waitFor waits until an address answers with 200, and prints the body.
+func waitFor(ts *testscript.TestScript, _ bool, args []string) {
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		resp, err := http.Get(args[0])
+		if err == nil {
+			body, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				fmt.Fprintf(ts.Stdout(), "%s", body)
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s does not answer: %v", args[0], err)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// TestPasswordAtATerminal types at a real terminal: nothing is shown, and the
+// two have to be the same.
+func TestPasswordAtATerminal(t *testing.T) {
+	folder := t.TempDir()
+	for name, c := range map[string]struct {
+		typed []string
+		want  string
+		ok    bool
+	}{
+		"same":  {[]string{"seven green otters sing at dusk", "seven green otters sing at dusk"}, "is added", true},
+		"other": {[]string{"seven green otters sing at dusk", "eight green otters sing at dusk"}, "differ", false},
+		"weak":  {[]string{"password", "password"}, "15", false},
+	} {
+		cmd := exec.Command(os.Args[0], "user", "add", "user-"+name, "--store", filepath.Join(folder, "solegate.db"))
+		exe, err := exec.LookPath("solegate") // testscript.Main puts it there
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Path = exe
+		cmd.Args[0] = "solegate"
+		cmd.Dir = folder
+		cmd.Env = append(os.Environ(), "SOLEGATE_PASSWORD_MEMORY=8192", "SOLEGATE_PASSWORD_TIME=1")
+		terminal, err := pty.Start(cmd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var shown bytes.Buffer
+		read := make([]byte, 1024)
+		for _, line := range c.typed {
+			for {
+				n, err := terminal.Read(read)
+				shown.Write(read[:n])
+				if err != nil || bytes.HasSuffix(bytes.TrimSpace(shown.Bytes()), []byte(":")) {
+					break
+				}
+			}
+			io.WriteString(terminal, line+"\n")
+			shown.WriteString("|")
+		}
+		io.Copy(&shown, terminal)
+		err = cmd.Wait()
+		terminal.Close()
+		if (err == nil) != c.ok || !strings.Contains(shown.String(), c.want) {
+			t.Errorf("%s: %v\n%s", name, err, shown.String())
+		}
+		if strings.Contains(shown.String(), "otters") || strings.Contains(shown.String(), "password\r") {
+			t.Errorf("%s: the terminal shows the password:\n%s", name, shown.String())
+		}
+	}
+}
+
+// TestTableInREADME holds the README's table to the settings' own words. Run it
+// with SOLEGATE_TEST_UPDATE=1 to write the table.
+func TestTableInREADME(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("<!-- config:begin -->\n| in the file | environment | flag | default | what it is |\n|---|---|---|---|---|\n")
+	var s settings
+	for _, l := range leaves(reflect.ValueOf(&s).Elem(), "") {
+		key, flag := "`"+l.name+"`", "`--"+flagName(l.name)+"`"
+		if l.field.Tag.Get("secret") != "" {
+			key, flag = "", ""
+		}
+		preset := l.field.Tag.Get("default")
+		if preset != "" {
+			preset = "`" + preset + "`"
+		}
+		fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s |\n", key, envName(l.name), flag, preset, l.field.Tag.Get("doc"))
+	}
+	field, _ := reflect.TypeFor[settings]().FieldByName("Clients")
+	fmt.Fprintf(&b, "| `clients` | | | | %s |\n<!-- config:end -->", field.Tag.Get("doc"))
+
+	path := filepath.Join("..", "..", "README.md")
+	readme, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	marked := regexp.MustCompile(`(?s)<!-- config:begin -->.*<!-- config:end -->`)
+	if os.Getenv("SOLEGATE_TEST_UPDATE") != "" {
+		if err := os.WriteFile(path, marked.ReplaceAllLiteral(readme, []byte(b.String())), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if got := marked.Find(readme); string(got) != b.String() {
+		t.Errorf("the README's table is stale; run SOLEGATE_TEST_UPDATE=1 go test ./cmd/solegate -run README, want:\n%s", b.String())
+	}
+}
+
+func TestCertificateIsReadAgain(t *testing.T) {
+	folder := t.TempDir()
+	certFile, keyFile := filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem")
+	write := func(serial int64) {
+		t.Helper()
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		template := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		private, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
+			if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	write(1)
+	c, err := loadCertificate(certFile, keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial := func() int64 {
+		t.Helper()
+		// As if a second had gone by since it looked.
+		now := *c.current.Load()
+		now.looked = time.Time{}
+		c.current.Store(&now)
+		got, err := c.get(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parsed, err := x509.ParseCertificate(got.Certificate[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parsed.SerialNumber.Int64()
+	}
+	if serial() != 1 {
+		t.Error("not the first certificate")
+	}
+	write(2)
+	if serial() != 2 {
+		t.Error("the new certificate is not served")
+	}
+	if err := os.WriteFile(keyFile, []byte("half a k"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if serial() != 2 {
+		t.Error("while the files don't fit, the good certificate is not served")
+	}
+	write(3)
+	if serial() != 3 {
+		t.Error("the third certificate is not served")
+	}
+	if _, err := loadCertificate(certFile, filepath.Join(folder, "missing")); err == nil || !strings.Contains(err.Error(), "missing") {
+		t.Errorf("a missing key: %v", err)
+	}
+}
+
+// TestLimits: who sends slowly or much is cut off, by the server's own limits.
+func TestLimits(t *testing.T) {
+	if readHeaderTimeout > 10*time.Second || readTimeout > 30*time.Second || maxHeaderBytes > 64<<10 {
+		t.Error("the limits are too wide")
+	}
+	folder := t.TempDir()
+	port := freePort(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var stderr bytes.Buffer
+	a := &app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: &stderr}
+	c := &configuration{origin: map[string]string{}}
+	for _, l := range leaves(reflect.ValueOf(&c.settings).Elem(), "") {
+		if preset := l.field.Tag.Get("default"); preset != "" {
+			if err := setText(l.value, preset); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	c.Issuer, c.Listen, c.Development, c.Store = "http://127.0.0.1:"+port, "127.0.0.1:"+port, true, filepath.Join(folder, "solegate.db")
+	done := make(chan error, 1)
+	go func() { done <- a.run(ctx, c) }()
+	address := "127.0.0.1:" + port
+	var conn net.Conn
+	for conn == nil {
+		select {
+		case err := <-done:
+			t.Fatalf("the server stopped: %v\n%s", err, stderr.String())
+		case <-time.After(20 * time.Millisecond):
+			conn, _ = net.Dial("tcp", address)
+		}
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: %s\r\n\r\n", strings.Repeat("a", 40<<10))
+	answer, _ := io.ReadAll(conn)
+	if !bytes.HasPrefix(answer, []byte("HTTP/1.1 431")) {
+		t.Errorf("40 KiB of headers: %.60s", answer)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("the server ended with %v", err)
+	}
+}
+
+func FuzzConfiguration(f *testing.F) {
+	f.Add([]byte("issuer: https://a.example\nlifetimes:\n  code: 1m\nclients:\n  - id: a\n    origins: [x]\n"))
+	f.Add([]byte("a: &b c\nd: *b\n"))
+	f.Add([]byte("issuer: [1, 2\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c := &configuration{file: "solegate.yaml", origin: map[string]string{}}
+		c.parse(text)
+		c.check()
+		c.err()
+	})
+}
