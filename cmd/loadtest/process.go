@@ -64,14 +64,14 @@ func start(cmd *exec.Cmd, dir, name, address string) (*process, error) {
 	return p, nil
 }
 
-// ready waits until the path answers 200.
-func (p *process) ready(ctx context.Context, path string) error {
+// ready waits until the server is.
+func (p *process) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
 	for {
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+path, nil)
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+readyPath, nil)
 		if err != nil {
 			return err
 		}
@@ -127,7 +127,7 @@ type usage struct {
 	rss int64         // bytes of memory that are resident
 }
 
-// ticks is the unit of times in /proc: USER_HZ is 100 on every architecture
+// tick is the unit of times in /proc: USER_HZ is 100 on every architecture
 // that Go runs on.
 const tick = time.Second / 100
 

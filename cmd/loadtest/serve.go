@@ -20,6 +20,9 @@ const (
 	apiMode  = "serve-api"
 )
 
+// readyPath answers 200 when a server can do its work.
+const readyPath = "/readyz"
+
 // answer is what the bare handler and the API say: as little as a handler can.
 const answer = "{\"ok\":true}\n"
 
@@ -41,7 +44,16 @@ func serveAPI(ctx context.Context, stdin io.Reader, stdout io.Writer, issuer, au
 	if err != nil {
 		return err
 	}
-	return serve(stdin, stdout, v.Require(scopeAPI)(http.HandlerFunc(ok)))
+	protected := v.Require(scopeAPI)(http.HandlerFunc(ok))
+	return serve(stdin, stdout, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != readyPath {
+			protected.ServeHTTP(w, r)
+			return
+		}
+		if err := v.Ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		}
+	}))
 }
 
 func serve(stdin io.Reader, stdout io.Writer, h http.Handler) error {

@@ -61,7 +61,7 @@ func open(ctx context.Context, o options) (_ *world, err error) {
 		return nil, err
 	}
 	w.processes = append(w.processes, server)
-	if err := server.ready(ctx, "/readyz"); err != nil {
+	if err := server.ready(ctx); err != nil {
 		return nil, err
 	}
 	w.server = endpoint{address, server.cmd.Process.Pid}
@@ -73,17 +73,17 @@ func open(ctx context.Context, o options) (_ *world, err error) {
 	if w.person, err = login(ctx, issuer, w.clientID, password); err != nil {
 		return nil, err
 	}
-	if w.bare, err = w.again("bare", bareMode); err != nil {
+	if w.bare, err = w.again(ctx, "bare", bareMode); err != nil {
 		return nil, err
 	}
-	w.api, err = w.again("api", apiMode, issuer, audience)
+	w.api, err = w.again(ctx, "api", apiMode, issuer, audience)
 	return w, err
 }
 
 func (w *world) store() string { return filepath.Join(w.dir, "solegate.db") }
 
 // again starts this program again, as a server.
-func (w *world) again(name string, args ...string) (endpoint, error) {
+func (w *world) again(ctx context.Context, name string, args ...string) (endpoint, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return endpoint{}, err
@@ -93,7 +93,7 @@ func (w *world) again(name string, args ...string) (endpoint, error) {
 		return endpoint{}, err
 	}
 	w.processes = append(w.processes, p)
-	return endpoint{p.address, p.cmd.Process.Pid}, nil
+	return endpoint{p.address, p.cmd.Process.Pid}, p.ready(ctx)
 }
 
 // register makes the client and the person by the command line, while the
