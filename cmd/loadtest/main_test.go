@@ -96,7 +96,15 @@ func TestScenarios(t *testing.T) {
 	bare := httptest.NewServer(http.HandlerFunc(ok))
 	defer bare.Close()
 	there := func(url string) endpoint { return endpoint{address: strings.TrimPrefix(url, "http://")} }
-	r := newTrial(target{server: there(s.URL), bare: there(bare.URL), api: there(bare.URL), clientID: "bench", person: p},
+	c := verifier(s.URL, audience)
+	c.Now = s.Clock.Now
+	protected, err := protectedHere(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := httptest.NewServer(protected)
+	defer api.Close()
+	r := newTrial(target{server: there(s.URL), bare: there(bare.URL), api: there(api.URL), protected: protected, clientID: "bench", person: p},
 		options{workers: 4, requests: 40, grants: 8})
 	for _, scenario := range scenarios {
 		got := scenario.do(r, t.Context())
@@ -111,10 +119,10 @@ func TestScenarios(t *testing.T) {
 		t.Errorf("%d families took turns, 1 to 8 expected", n)
 	}
 	// What each family ended with is its live token.
-	c, form := newConn(r.server.address), r.posts()[0]
-	defer c.close()
+	spa, form := newConn(r.server.address), r.posts()[0]
+	defer spa.close()
 	for _, token := range families {
-		resp, err := c.do(form.with("grant_type=refresh_token&client_id=bench&refresh_token=", token))
+		resp, err := spa.do(form.with("grant_type=refresh_token&client_id=bench&refresh_token=", token))
 		if err := expect(resp, err, http.StatusOK); err != nil {
 			t.Errorf("a family that was left: %v", err)
 		}
@@ -145,7 +153,7 @@ func TestRun(t *testing.T) {
 			[]string{"--requests", "60", "--workers", "3", "--grants", "6"},
 			[]string{
 				`(?m)^bare handler +60 +\d+ .* 0 `, `(?m)^code exchange +\d+ +\d+ .* 0 .*≥ 6 %`,
-				`(?m)^refresh with rotation +60 .* 0 .*≥ 9 %`, `(?m)^API, new token +\d+ `, `(?m)^API, token seen before +60 .* 0 `,
+				`(?m)^refresh with rotation +60 .* 0 .*≥ 9 %`, `(?m)^API, new token +\d+ .* 0 `, `(?m)^API, seen token +60 .* 0 `, `(?m)^middleware, new token +\d+ .* 0 `,
 			},
 		},
 		{

@@ -40,11 +40,11 @@ func serveBare(stdin io.Reader, stdout io.Writer) error {
 
 // serveAPI is the same handler behind the verifier that an API imports.
 func serveAPI(ctx context.Context, stdin io.Reader, stdout io.Writer, issuer, audience string) error {
-	v, err := verify.New(ctx, verify.Config{Issuer: issuer, Audience: audience, Development: true})
+	v, err := verify.New(ctx, verifier(issuer, audience))
 	if err != nil {
 		return err
 	}
-	protected := v.Require(scopeAPI)(http.HandlerFunc(ok))
+	protected := protect(v)
 	return serve(stdin, stdout, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != readyPath {
 			protected.ServeHTTP(w, r)
@@ -55,6 +55,13 @@ func serveAPI(ctx context.Context, stdin io.Reader, stdout io.Writer, issuer, au
 		}
 	}))
 }
+
+func verifier(issuer, audience string) verify.Config {
+	return verify.Config{Issuer: issuer, Audience: audience, Development: true}
+}
+
+// protect puts the handler behind a verifier.
+func protect(v *verify.Verifier) http.Handler { return v.Require(scopeAPI)(http.HandlerFunc(ok)) }
 
 func serve(stdin io.Reader, stdout io.Writer, h http.Handler) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -8,11 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
+
+	"github.com/solegate/solegate/keys/verify"
 )
 
 // world is the three servers, the client, the person, and the folder that all
@@ -76,8 +80,31 @@ func open(ctx context.Context, o options) (_ *world, err error) {
 	if w.bare, err = w.again(ctx, "bare", bareMode); err != nil {
 		return nil, err
 	}
-	w.api, err = w.again(ctx, "api", apiMode, issuer, audience)
+	if w.api, err = w.again(ctx, "api", apiMode, issuer, audience); err != nil {
+		return nil, err
+	}
+	w.protected, err = protectedHere(ctx, verifier(issuer, audience))
 	return w, err
+}
+
+// protectedHere is the API's handler in this process, when it has the keys.
+func protectedHere(ctx context.Context, c verify.Config) (http.Handler, error) {
+	v, err := verify.New(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for v.Ready() != nil {
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("the verifier got no keys: %w", v.Ready())
+		}
+	}
+	return protect(v), nil
 }
 
 func (w *world) store() string { return filepath.Join(w.dir, "solegate.db") }
