@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -173,6 +174,26 @@ func TestRun(t *testing.T) {
 		}
 	}
 	wantAlone(t, program)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var stderr bytes.Buffer
+	if code := run(ctx, []string{"--server", program, "--duration", "100ms"}, strings.NewReader(""), watcher{"JWKS", cancel}, &stderr); code != 1 || stderr.String() != "loadtest: interrupted\n" {
+		t.Errorf("interrupted: exit code %d, %s", code, &stderr)
+	}
+	wantAlone(t, program)
+}
+
+// watcher calls do when the text is written.
+type watcher struct {
+	text string
+	do   func()
+}
+
+func (w watcher) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte(w.text)) {
+		w.do()
+	}
+	return len(p), nil
 }
 
 // build builds the server as this test was built, so that what is in the
