@@ -13,6 +13,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/solegate/solegate/authz/authztest"
 	"github.com/solegate/solegate/clients"
@@ -119,7 +122,9 @@ func TestScenarios(t *testing.T) {
 	if n := len(families); n == 0 || n > 8 {
 		t.Errorf("%d families took turns, 1 to 8 expected", n)
 	}
-	// What each family ended with is its live token.
+	// What each family ended with is its live token, also when the grace window
+	// for the one before is over.
+	s.Clock.Advance(time.Minute)
 	spa, form := newConn(r.server.address), r.posts()[0]
 	defer spa.close()
 	for _, token := range families {
@@ -131,6 +136,22 @@ func TestScenarios(t *testing.T) {
 	tokens := slices.Sorted(slices.Values(slices.Concat(r.tokens...)))
 	if n := len(tokens); n == 0 || len(slices.Compact(tokens)) != n {
 		t.Errorf("%d access tokens, some of them twice", n)
+	}
+}
+
+func TestUnseenShowsEachTokenOnce(t *testing.T) {
+	r := &trial{workers: 2, limit: limit{operations: 100}, tokens: [][]string{{"a", "b", "c"}, {"d"}}}
+	var shown [2][]string
+	got := r.load(t.Context(), endpoint{}, r.unseen(func(w *worker, token string) error {
+		shown[w.number] = append(shown[w.number], token)
+		return nil
+	}))
+	if diff := cmp.Diff(r.tokens, shown[:]); diff != "" || got.operations != 4 {
+		t.Errorf("%d operations; (-want +got)\n%s", got.operations, diff)
+	}
+	here := r.here()
+	if n := len(slices.Concat(here.tokens...)); n != 4 || len(here.tokens) != here.workers {
+		t.Errorf("%d tokens were dealt to %d workers of %d", n, len(here.tokens), here.workers)
 	}
 }
 
