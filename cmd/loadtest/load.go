@@ -35,6 +35,8 @@ type result struct {
 	elapsed    time.Duration
 	latency    histogram
 	cpu        time.Duration // of the server, in all; 0 if it can't be read
+	others     time.Duration // CPU time that other programs took from the machine
+	inside     bool          // measured in this process, without the network
 	aim        aim
 }
 

@@ -124,7 +124,7 @@ func measure(ctx context.Context, o options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, world.close(err != nil)) }()
+	defer func() { err = errors.Join(err, world.close(err != nil && ctx.Err() == nil)) }()
 
 	fmt.Fprint(out, world.describe(o))
 	if o.memory {

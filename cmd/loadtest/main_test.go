@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -12,6 +13,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/solegate/solegate/authz/authztest"
 	"github.com/solegate/solegate/clients"
@@ -96,7 +100,15 @@ func TestScenarios(t *testing.T) {
 	bare := httptest.NewServer(http.HandlerFunc(ok))
 	defer bare.Close()
 	there := func(url string) endpoint { return endpoint{address: strings.TrimPrefix(url, "http://")} }
-	r := newTrial(target{server: there(s.URL), bare: there(bare.URL), api: there(bare.URL), clientID: "bench", person: p},
+	c := verifier(s.URL, audience)
+	c.Now = s.Clock.Now
+	protected, err := protectedHere(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := httptest.NewServer(protected)
+	defer api.Close()
+	r := newTrial(target{server: there(s.URL), bare: there(bare.URL), api: there(api.URL), protected: protected, clientID: "bench", person: p},
 		options{workers: 4, requests: 40, grants: 8})
 	for _, scenario := range scenarios {
 		got := scenario.do(r, t.Context())
@@ -110,11 +122,13 @@ func TestScenarios(t *testing.T) {
 	if n := len(families); n == 0 || n > 8 {
 		t.Errorf("%d families took turns, 1 to 8 expected", n)
 	}
-	// What each family ended with is its live token.
-	c, form := newConn(r.server.address), r.posts()[0]
-	defer c.close()
+	// What each family ended with is its live token, also when the grace window
+	// for the one before is over.
+	s.Clock.Advance(time.Minute)
+	spa, form := newConn(r.server.address), r.posts()[0]
+	defer spa.close()
 	for _, token := range families {
-		resp, err := c.do(form.with("grant_type=refresh_token&client_id=bench&refresh_token=", token))
+		resp, err := spa.do(form.with("grant_type=refresh_token&client_id=bench&refresh_token=", token))
 		if err := expect(resp, err, http.StatusOK); err != nil {
 			t.Errorf("a family that was left: %v", err)
 		}
@@ -122,6 +136,22 @@ func TestScenarios(t *testing.T) {
 	tokens := slices.Sorted(slices.Values(slices.Concat(r.tokens...)))
 	if n := len(tokens); n == 0 || len(slices.Compact(tokens)) != n {
 		t.Errorf("%d access tokens, some of them twice", n)
+	}
+}
+
+func TestUnseenShowsEachTokenOnce(t *testing.T) {
+	r := &trial{workers: 2, limit: limit{operations: 100}, tokens: [][]string{{"a", "b", "c"}, {"d"}}}
+	var shown [2][]string
+	got := r.load(t.Context(), endpoint{}, r.unseen(func(w *worker, token string) error {
+		shown[w.number] = append(shown[w.number], token)
+		return nil
+	}))
+	if diff := cmp.Diff(r.tokens, shown[:]); diff != "" || got.operations != 4 {
+		t.Errorf("%d operations; (-want +got)\n%s", got.operations, diff)
+	}
+	here := r.here()
+	if n := len(slices.Concat(here.tokens...)); n != 4 || len(here.tokens) != here.workers {
+		t.Errorf("%d tokens were dealt to %d workers of %d", n, len(here.tokens), here.workers)
 	}
 }
 
@@ -145,7 +175,7 @@ func TestRun(t *testing.T) {
 			[]string{"--requests", "60", "--workers", "3", "--grants", "6"},
 			[]string{
 				`(?m)^bare handler +60 +\d+ .* 0 `, `(?m)^code exchange +\d+ +\d+ .* 0 .*≥ 6 %`,
-				`(?m)^refresh with rotation +60 .* 0 .*≥ 9 %`, `(?m)^API, new token +\d+ `, `(?m)^API, token seen before +60 .* 0 `,
+				`(?m)^refresh with rotation +60 .* 0 .*≥ 9 %`, `(?m)^API, new token +\d+ .* 0 `, `(?m)^API, seen token +60 .* 0 `, `(?m)^middleware, new token +\d+ .* 0 `,
 			},
 		},
 		{
@@ -165,6 +195,26 @@ func TestRun(t *testing.T) {
 		}
 	}
 	wantAlone(t, program)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var stderr bytes.Buffer
+	if code := run(ctx, []string{"--server", program, "--duration", "100ms"}, strings.NewReader(""), watcher{"JWKS", cancel}, &stderr); code != 1 || stderr.String() != "loadtest: interrupted\n" {
+		t.Errorf("interrupted: exit code %d, %s", code, &stderr)
+	}
+	wantAlone(t, program)
+}
+
+// watcher calls do when the text is written.
+type watcher struct {
+	text string
+	do   func()
+}
+
+func (w watcher) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte(w.text)) {
+		w.do()
+	}
+	return len(p), nil
 }
 
 // build builds the server as this test was built, so that what is in the

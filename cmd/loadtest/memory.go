@@ -47,8 +47,8 @@ func watchMemory(ctx context.Context, w *world, o options, out io.Writer) error 
 	for step := range memorySteps {
 		r.limit = limit{operations: total*(step+1)/memorySteps - total*step/memorySteps}
 		got := r.refresh(ctx)
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("interrupted: %w", err)
+		if ctx.Err() != nil {
+			return errInterrupted
 		}
 		if got.errors > 0 {
 			return fmt.Errorf("%d refreshes failed: %w", got.errors, got.first)

@@ -64,14 +64,14 @@ func start(cmd *exec.Cmd, dir, name, address string) (*process, error) {
 	return p, nil
 }
 
-// ready waits until the path answers 200.
-func (p *process) ready(ctx context.Context, path string) error {
+// ready waits until the server is.
+func (p *process) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
 	for {
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+path, nil)
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+readyPath, nil)
 		if err != nil {
 			return err
 		}
@@ -127,7 +127,7 @@ type usage struct {
 	rss int64         // bytes of memory that are resident
 }
 
-// ticks is the unit of times in /proc: USER_HZ is 100 on every architecture
+// tick is the unit of times in /proc: USER_HZ is 100 on every architecture
 // that Go runs on.
 const tick = time.Second / 100
 
@@ -139,6 +139,55 @@ func usageOf(pid int) (usage, error) {
 		return usage{}, err
 	}
 	return parseStat(string(b))
+}
+
+// clocks are CPU times read at one moment, each since its own beginning. What
+// can't be read, outside of Linux, stays zero.
+type clocks struct {
+	watched time.Duration // the process that is measured
+	ours    time.Duration // that process and this one
+	machine time.Duration // everything, with what the hypervisor took
+}
+
+func look(pid int) clocks {
+	var c clocks
+	self, err := usageOf(os.Getpid())
+	if err != nil {
+		return c
+	}
+	c.ours = self.cpu
+	if pid == os.Getpid() {
+		c.watched = self.cpu
+	} else if u, err := usageOf(pid); err == nil && pid != 0 {
+		c.watched = u.cpu
+		c.ours += u.cpu
+	}
+	if b, err := os.ReadFile("/proc/stat"); err == nil {
+		c.machine = parseMachine(string(b))
+	}
+	return c
+}
+
+// parseMachine reads the first line of /proc/stat, see proc_stat(5): user,
+// nice, system, idle, iowait, irq, softirq, steal; what follows is counted in
+// the first two already.
+func parseMachine(text string) time.Duration {
+	line, _, _ := strings.Cut(text, "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return 0
+	}
+	var sum int64
+	for i, field := range fields[1:9] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0
+		}
+		if i != 3 && i != 4 { // idle and waiting
+			sum += n
+		}
+	}
+	return time.Duration(sum) * tick
 }
 
 // parseStat reads the line of /proc/<pid>/stat, see proc_pid_stat(5).

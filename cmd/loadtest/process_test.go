@@ -38,3 +38,18 @@ broken
 		t.Errorf("without mounts: %q", got)
 	}
 }
+
+func TestParseMachine(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"cpu  100 20 30 9999 9999 4 5 41 7 0\ncpu0 1 2 3 4 5 6 7 8 9 0\n": 2 * time.Second,
+		"cpu  100 20 30 9999 9999 4 5 41":                                 2 * time.Second,
+		"cpu  100 20 30":                                                  0,
+		"intr 1 2 3 4 5 6 7 8 9":                                          0,
+		"cpu  a b c d e f g h i j":                                        0,
+		"":                                                                0,
+	} {
+		if got := parseMachine(text); got != want {
+			t.Errorf("%q gave %s, %s expected", text, got, want)
+		}
+	}
+}

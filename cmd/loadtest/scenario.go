@@ -6,10 +6,12 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
-	"fmt"
+	"errors"
+	"net/http"
 	"net/url"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -17,6 +19,7 @@ import (
 // target is all that the scenarios know of what they measure.
 type target struct {
 	server, bare, api endpoint
+	protected         http.Handler // the API's handler, in this process
 	clientID          string
 	person            person
 }
@@ -32,6 +35,7 @@ type aim struct {
 	share float64       // of the bare handler's rate
 	p99   time.Duration // at most
 	cpu   time.Duration // of the server, each, at most
+	raw   float64       // CPU time in raw ES256 verifications, at most
 }
 
 // maxTokens bounds the access tokens that are kept for the verifier.
@@ -46,7 +50,7 @@ type trial struct {
 
 	codes    [][]string // by worker
 	families [][]string // refresh tokens, by worker
-	tokens   [][]string // access tokens, by worker
+	tokens   [][]string // Authorization header fields with access tokens, by worker
 }
 
 // scenario is a measurement by its name.
@@ -69,8 +73,10 @@ var scenarios = []scenario{
 	{"authorize, signed in", aim{}, (*trial).authorize},
 	{"code exchange", aim{share: 0.06}, (*trial).exchange},
 	{"refresh with rotation", aim{share: 0.09, p99: 20 * time.Millisecond, cpu: 180 * time.Microsecond}, (*trial).refresh},
-	{newName, aim{}, (*trial).verifyNew},
-	{"API, token seen before", aim{}, (*trial).verifySeen},
+	{"middleware, new token", aim{raw: 1.15}, (*trial).middlewareNew},
+	{"middleware, seen token", aim{}, (*trial).middlewareSeen},
+	{"API, new token", aim{}, (*trial).apiNew},
+	{"API, seen token", aim{}, (*trial).apiSeen},
 	{bareName, aim{}, (*trial).bareHandler},
 }
 
@@ -78,7 +84,6 @@ const (
 	bareName   = "bare handler"
 	signName   = "raw ES256 signature"
 	verifyName = "raw ES256 verification"
-	newName    = "API, new token"
 )
 
 // measureAll runs the scenarios and returns the table.
@@ -88,14 +93,16 @@ func measureAll(ctx context.Context, t target, o options, begin func(name string
 	for _, s := range scenarios {
 		begin(s.name)
 		got := s.do(r, ctx)
-		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("interrupted: %w", err)
+		if ctx.Err() != nil {
+			return nil, errInterrupted
 		}
 		got.name, got.aim = s.name, s.aim
 		all = append(all, got)
 	}
 	return all, nil
 }
+
+var errInterrupted = errors.New("interrupted")
 
 func newTrial(t target, o options) *trial {
 	return &trial{
@@ -106,12 +113,11 @@ func newTrial(t target, o options) *trial {
 
 // load measures op on an endpoint, with the CPU time of its process.
 func (r *trial) load(ctx context.Context, e endpoint, op func(*worker) error) result {
-	before, errBefore := usageOf(e.pid)
+	before := look(e.pid)
 	got := load(ctx, r.workers, r.limit, e.address, op)
-	after, err := usageOf(e.pid)
-	if err == nil && errBefore == nil && e.pid != 0 {
-		got.cpu = after.cpu - before.cpu
-	}
+	after := look(e.pid)
+	got.cpu = after.watched - before.watched
+	got.others = max(0, (after.machine-before.machine)-(after.ours-before.ours))
 	return got
 }
 
@@ -190,7 +196,7 @@ func (r *trial) refresh(ctx context.Context) result {
 		}
 		family[*turn] = member(resp.body, "refresh_token")
 		if len(r.tokens[w.number]) < maxTokens/r.workers {
-			r.tokens[w.number] = append(r.tokens[w.number], bearer(member(resp.body, "access_token")))
+			r.tokens[w.number] = append(r.tokens[w.number], "Bearer "+member(resp.body, "access_token"))
 		}
 		return nil
 	})
@@ -204,39 +210,75 @@ func (r *trial) posts() []*post {
 	return posts
 }
 
-func bearer(token string) string { return "Authorization: Bearer " + token + "\r\n" }
-
-// verifyNew shows the API tokens that it has not seen, each once, until there
-// are no more.
-func (r *trial) verifyNew(ctx context.Context) result {
-	seen := make([]int, r.workers)
-	return r.load(ctx, r.api, func(w *worker) error {
-		if seen[w.number] == len(r.tokens[w.number]) {
+// unseen returns an operation on tokens, each worker's own, each once, until
+// there are no more.
+func (r *trial) unseen(op func(w *worker, token string) error) func(*worker) error {
+	next := make([]int, r.workers)
+	return func(w *worker) error {
+		tokens := r.tokens[w.number]
+		if next[w.number] == len(tokens) {
 			return errDry
 		}
-		token := r.tokens[w.number][seen[w.number]]
-		seen[w.number]++
-		resp, err := w.conn.do(get(r.api.address, "/", token))
-		return expect(resp, err, 200)
-	})
-}
-
-// verifySeen shows the API one token per worker, again and again.
-func (r *trial) verifySeen(ctx context.Context) result {
-	requests := make([][]byte, r.workers)
-	for i, tokens := range r.tokens {
-		if len(tokens) > 0 {
-			requests[i] = get(r.api.address, "/", tokens[len(tokens)-1])
-		}
+		token := tokens[next[w.number]]
+		next[w.number]++
+		return op(w, token)
 	}
-	return r.load(ctx, r.api, func(w *worker) error {
-		if requests[w.number] == nil {
+}
+
+// seen returns an operation on one token per worker, again and again: the last
+// one, which the verifier has not forgotten.
+func (r *trial) seen(op func(w *worker, token string) error) func(*worker) error {
+	return func(w *worker) error {
+		tokens := r.tokens[w.number]
+		if len(tokens) == 0 {
 			return errDry
 		}
-		resp, err := w.conn.do(requests[w.number])
-		return expect(resp, err, 200)
-	})
+		return op(w, tokens[len(tokens)-1])
+	}
 }
+
+func (r *trial) apiNew(ctx context.Context) result { return r.load(ctx, r.api, r.unseen(r.callAPI)) }
+
+func (r *trial) apiSeen(ctx context.Context) result { return r.load(ctx, r.api, r.seen(r.callAPI)) }
+
+func (r *trial) callAPI(w *worker, token string) error {
+	resp, err := w.conn.do(get(r.api.address, "/", "Authorization: "+token+"\r\n"))
+	return expect(resp, err, 200)
+}
+
+// The middleware in this process, without the network: what verification
+// itself costs.
+func (r *trial) middlewareNew(ctx context.Context) result {
+	return r.raw(ctx, r.unseen(r.middleware()))
+}
+
+func (r *trial) middlewareSeen(ctx context.Context) result { return r.raw(ctx, r.seen(r.middleware())) }
+
+func (r *trial) middleware() func(w *worker, token string) error {
+	writers := make([]nowhere, r.workers)
+	requests := make([]*http.Request, r.workers)
+	for i := range requests {
+		writers[i].header = http.Header{}
+		requests[i] = &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/"}, Header: http.Header{"Authorization": {""}}}
+	}
+	return func(w *worker, token string) error {
+		to, request := &writers[w.number], requests[w.number]
+		request.Header["Authorization"][0] = token
+		to.status = http.StatusOK
+		r.protected.ServeHTTP(to, request)
+		return expect(response{status: to.status}, nil, 200)
+	}
+}
+
+// nowhere is a ResponseWriter that keeps the status alone.
+type nowhere struct {
+	header http.Header
+	status int
+}
+
+func (n *nowhere) Header() http.Header         { return n.header }
+func (n *nowhere) Write(b []byte) (int, error) { return len(b), nil }
+func (n *nowhere) WriteHeader(status int)      { n.status = status }
 
 // take removes the last of a list.
 func take(list *[]string) (string, error) {
@@ -258,7 +300,7 @@ func (r *trial) rawSign(ctx context.Context) result {
 	if err != nil {
 		return result{errors: 1, first: err}
 	}
-	return r.raw(ctx, func(*worker) error {
+	return r.here().raw(ctx, func(*worker) error {
 		digest := sha256.Sum256(signed)
 		_, err := ecdsa.SignASN1(rand.Reader, key, digest[:])
 		return err
@@ -276,18 +318,30 @@ func (r *trial) rawVerify(ctx context.Context) result {
 	if err != nil {
 		return result{errors: 1, first: err}
 	}
-	return r.raw(ctx, func(*worker) error {
+	return r.here().raw(ctx, func(*worker) error {
 		digest := sha256.Sum256(signed)
 		if !ecdsa.VerifyASN1(&key.PublicKey, digest[:], signature) {
-			return fmt.Errorf("a good signature was refused")
+			return errors.New("a good signature was refused")
 		}
 		return nil
 	})
 }
 
-// raw measures op in this very process, one worker per core.
-func (r *trial) raw(ctx context.Context, op func(*worker) error) result {
+// here is the trial in this very process: one worker per core, among whom the
+// tokens are dealt anew.
+func (r *trial) here() *trial {
 	here := *r
-	here.workers = runtime.GOMAXPROCS(0)
-	return here.load(ctx, endpoint{pid: os.Getpid()}, op)
+	here.workers = min(r.workers, runtime.GOMAXPROCS(0))
+	here.tokens = make([][]string, here.workers)
+	for i, token := range slices.Concat(r.tokens...) {
+		here.tokens[i%here.workers] = append(here.tokens[i%here.workers], token)
+	}
+	return &here
+}
+
+// raw measures op in this process.
+func (r *trial) raw(ctx context.Context, op func(*worker) error) result {
+	got := r.load(ctx, endpoint{pid: os.Getpid()}, op)
+	got.inside = true
+	return got
 }

@@ -20,6 +20,9 @@ const (
 	apiMode  = "serve-api"
 )
 
+// readyPath answers 200 when a server can do its work.
+const readyPath = "/readyz"
+
 // answer is what the bare handler and the API say: as little as a handler can.
 const answer = "{\"ok\":true}\n"
 
@@ -37,12 +40,28 @@ func serveBare(stdin io.Reader, stdout io.Writer) error {
 
 // serveAPI is the same handler behind the verifier that an API imports.
 func serveAPI(ctx context.Context, stdin io.Reader, stdout io.Writer, issuer, audience string) error {
-	v, err := verify.New(ctx, verify.Config{Issuer: issuer, Audience: audience, Development: true})
+	v, err := verify.New(ctx, verifier(issuer, audience))
 	if err != nil {
 		return err
 	}
-	return serve(stdin, stdout, v.Require(scopeAPI)(http.HandlerFunc(ok)))
+	protected := protect(v)
+	return serve(stdin, stdout, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != readyPath {
+			protected.ServeHTTP(w, r)
+			return
+		}
+		if err := v.Ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		}
+	}))
 }
+
+func verifier(issuer, audience string) verify.Config {
+	return verify.Config{Issuer: issuer, Audience: audience, Development: true}
+}
+
+// protect puts the handler behind a verifier.
+func protect(v *verify.Verifier) http.Handler { return v.Require(scopeAPI)(http.HandlerFunc(ok)) }
 
 func serve(stdin io.Reader, stdout io.Writer, h http.Handler) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -8,11 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
+
+	"github.com/solegate/solegate/keys/verify"
 )
 
 // world is the three servers, the client, the person, and the folder that all
@@ -61,7 +65,7 @@ func open(ctx context.Context, o options) (_ *world, err error) {
 		return nil, err
 	}
 	w.processes = append(w.processes, server)
-	if err := server.ready(ctx, "/readyz"); err != nil {
+	if err := server.ready(ctx); err != nil {
 		return nil, err
 	}
 	w.server = endpoint{address, server.cmd.Process.Pid}
@@ -73,17 +77,40 @@ func open(ctx context.Context, o options) (_ *world, err error) {
 	if w.person, err = login(ctx, issuer, w.clientID, password); err != nil {
 		return nil, err
 	}
-	if w.bare, err = w.again("bare", bareMode); err != nil {
+	if w.bare, err = w.again(ctx, "bare", bareMode); err != nil {
 		return nil, err
 	}
-	w.api, err = w.again("api", apiMode, issuer, audience)
+	if w.api, err = w.again(ctx, "api", apiMode, issuer, audience); err != nil {
+		return nil, err
+	}
+	w.protected, err = protectedHere(ctx, verifier(issuer, audience))
 	return w, err
+}
+
+// protectedHere is the API's handler in this process, when it has the keys.
+func protectedHere(ctx context.Context, c verify.Config) (http.Handler, error) {
+	v, err := verify.New(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for v.Ready() != nil {
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("the verifier got no keys: %w", v.Ready())
+		}
+	}
+	return protect(v), nil
 }
 
 func (w *world) store() string { return filepath.Join(w.dir, "solegate.db") }
 
 // again starts this program again, as a server.
-func (w *world) again(name string, args ...string) (endpoint, error) {
+func (w *world) again(ctx context.Context, name string, args ...string) (endpoint, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return endpoint{}, err
@@ -93,7 +120,7 @@ func (w *world) again(name string, args ...string) (endpoint, error) {
 		return endpoint{}, err
 	}
 	w.processes = append(w.processes, p)
-	return endpoint{p.address, p.cmd.Process.Pid}, nil
+	return endpoint{p.address, p.cmd.Process.Pid}, p.ready(ctx)
 }
 
 // register makes the client and the person by the command line, while the
