@@ -145,7 +145,7 @@ func TestSignedTokensVerifyByTheSet(t *testing.T) {
 	}
 	for _, a := range keys.Algorithms() {
 		token := sign(t, r, a)
-		jws, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(a)})
+		jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(a)})
 		if err != nil {
 			t.Fatal(err)
 		}
