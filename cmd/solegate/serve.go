@@ -94,7 +94,8 @@ func (a *app) run(ctx context.Context, c *configuration) error {
 		MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	if c.TLS.Certificate != "" {
+	secure := c.TLS.Certificate != ""
+	if secure {
 		certificate, err := loadCertificate(c.TLS.Certificate, c.TLS.Key)
 		if err != nil {
 			return err
@@ -108,13 +109,13 @@ func (a *app) run(ctx context.Context, c *configuration) error {
 	work.Go(func() { handlerOf.Run(background) })
 	failed := make(chan error, 1)
 	go func() {
-		if web.TLSConfig != nil {
+		if secure {
 			failed <- web.ServeTLS(listener, "", "")
 		} else {
 			failed <- web.Serve(listener)
 		}
 	}()
-	log.Info("serving", "issuer", c.Issuer, "listen", listener.Addr().String(), "tls", web.TLSConfig != nil, "store", c.Store)
+	log.Info("serving", "issuer", c.Issuer, "listen", listener.Addr().String(), "tls", secure, "store", c.Store)
 
 	select {
 	case err = <-failed:
