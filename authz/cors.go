@@ -11,7 +11,7 @@ import (
 func allowOrigin(w http.ResponseWriter, origin string) {
 	h := w.Header()
 	h.Set("Access-Control-Allow-Origin", origin)
-	h.Add("Vary", "Origin")
+	h.Set("Vary", "Origin")
 	h.Set("Access-Control-Expose-Headers", "WWW-Authenticate, X-Request-Id, Retry-After")
 }
 
@@ -19,7 +19,7 @@ func allowOrigin(w http.ResponseWriter, origin string) {
 // /revoke or /userinfo. It does not say for which client, so any enabled
 // client's origin will do; the request itself is held to its own client's.
 func (s *Server) preflight(w http.ResponseWriter, r *http.Request) {
-	w.Header().Add("Vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers")
+	w.Header().Set("Vary", "Origin")
 	origin := r.Header.Get("Origin")
 	known, err := s.knownOrigin(r, origin)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/solegate/solegate/authz"
 	"github.com/solegate/solegate/authz/authztest"
 	"github.com/solegate/solegate/keys"
 )
@@ -166,6 +167,20 @@ func TestTokenRequestErrors(t *testing.T) {
 	} {
 		if got := s.PostForm("/token", c.form); got.Error != c.code || got.Status/100 != 4 {
 			t.Errorf("%s: %d %s, %s expected", c.name, got.Status, got.Error, c.code)
+		}
+	}
+}
+
+func TestAccessTokenAlgorithmIsTheServers(t *testing.T) {
+	s := authztest.New(t)
+	for _, alg := range []keys.Algorithm{keys.ES256, keys.RS256, keys.EdDSA} {
+		replica := s.Replica(func(c *authz.Config) { c.AccessTokenAlg = alg })
+		tokens := replica.Redeem(s.Browser().Code("alice"))
+		if header := headerOf(t, tokens.AccessToken); header["alg"] != string(alg) || header["typ"] != "at+jwt" {
+			t.Errorf("%s: header %v", alg, header)
+		}
+		if s.UserInfo(tokens.AccessToken) != http.StatusOK {
+			t.Errorf("%s: userinfo refuses it", alg)
 		}
 	}
 }

@@ -28,6 +28,13 @@ type claims struct {
 // live access token with the scope openid, the API's too: the server knows its
 // own tokens and sees at once when the grant has ended.
 func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) {
+	// A page of a registered app may read why it was refused, before it is
+	// known whose token it has.
+	if origins := r.Header["Origin"]; len(origins) == 1 {
+		if known, err := s.knownOrigin(r, origins[0]); err == nil && known {
+			allowOrigin(w, origins[0])
+		}
+	}
 	token, err := bearer(r)
 	if err != nil {
 		s.refuseBearer(w, r, err)
@@ -39,6 +46,7 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := s.origin(&tokenRequest{w: w, r: r, client: c}); err != nil {
+		w.Header().Del("Access-Control-Allow-Origin")
 		s.refuseJSON(w, r, err)
 		return
 	}

@@ -123,9 +123,6 @@ func (a *app) clientRegister(cmd *cobra.Command, _ []string) error {
 		if err != nil {
 			return usageError{err}
 		}
-		if err := o.noAudience(ctx, string(c.ID)); err != nil {
-			return err
-		}
 		if err := o.store.CreateClient(ctx, c); errors.Is(err, storage.ErrExists) {
 			return fmt.Errorf("there is a client %s already: choose another --id, or use client update", c.ID)
 		} else if err != nil {
@@ -268,21 +265,6 @@ func (o *operator) findClient(ctx context.Context, id string) (clients.Client, e
 		return c, fmt.Errorf("there is no client %q; see: solegate client list", id)
 	}
 	return c, err
-}
-
-// noAudience refuses a client id that is an audience somewhere: ID tokens of
-// the one would pass for access tokens of the other.
-func (o *operator) noAudience(ctx context.Context, id string) error {
-	all, err := collect(func(p storage.Page) ([]clients.Client, error) { return o.store.ListClients(ctx, p) }, func(c clients.Client) string { return string(c.ID) })
-	if err != nil {
-		return err
-	}
-	for _, c := range all {
-		if c.HasAudience(id) {
-			return fmt.Errorf("the id %s is an audience of client %s: choose another", id, c.ID)
-		}
-	}
-	return nil
 }
 
 // collect reads a whole listing, page by page.

@@ -1,0 +1,64 @@
+package login
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/solegate/solegate/storage"
+)
+
+func TestNormalizeName(t *testing.T) {
+	for name, want := range map[string]string{
+		"alice": "alice", "ALICE": "alice", "ａｌｉｃｅ": "alice", "al.ice-1_x@example.com": "al.ice-1_x@example.com", "Ülkü": "ülkü",
+	} {
+		if got, err := NormalizeName(name); err != nil || got != want {
+			t.Errorf("%q: %q, %v", name, got, err)
+		}
+	}
+	for _, name := range []string{"", "a b", "a\x00", "a\nb", "\xff", "\u200bx", "a\u202eb", strings.Repeat("x", 300)} {
+		if got, err := NormalizeName(name); err == nil {
+			t.Errorf("%q became %q", name, got)
+		}
+	}
+	cyrillic, err := NormalizeName("аlice")
+	if err == nil && cyrillic == "alice" {
+		t.Error("a look-alike is taken for the name itself")
+	}
+}
+
+func FuzzNormalizeName(f *testing.F) {
+	f.Add("Alice")
+	f.Fuzz(func(t *testing.T, name string) {
+		if got, err := NormalizeName(name); err == nil {
+			if again, err := NormalizeName(got); err != nil || again != got {
+				t.Errorf("%q becomes %q, which becomes %q (%v)", name, got, again, err)
+			}
+		}
+	})
+}
+
+func FuzzSessionCookie(f *testing.F) {
+	l := &Login{cookies: namesFor(false)}
+	f.Add("id." + strings.Repeat("A", 43))
+	f.Add("..")
+	f.Fuzz(func(t *testing.T, value string) {
+		r := &http.Request{Header: http.Header{"Cookie": {"__Host-solegate-session=" + value}}}
+		if id, secret, ok := l.sessionCookie(r); ok && (id == storage.SessionID("") || len(secret) != 32) {
+			t.Errorf("%q was taken for a session", value)
+		}
+	})
+}
+
+func TestSecondCookieIsRefused(t *testing.T) {
+	l := &Login{cookies: namesFor(false)}
+	good := "__Host-solegate-session=id." + strings.Repeat("A", 43)
+	r := &http.Request{Header: http.Header{"Cookie": {good}}}
+	if _, _, ok := l.sessionCookie(r); !ok {
+		t.Fatal("the cookie is not read")
+	}
+	r.Header.Add("Cookie", "__Host-solegate-session=other."+strings.Repeat("A", 43))
+	if _, _, ok := l.sessionCookie(r); ok {
+		t.Error("one of two cookies was chosen")
+	}
+}
