@@ -76,7 +76,9 @@ type Client struct {
 	CreatedAt time.Time `json:"created_at"`
 	UpdatedAt time.Time `json:"updated_at"`
 
-	// Version counts the writes, for compare-and-swap. The store sets it.
+	// Version tells this state of the record from every other, for
+	// compare-and-swap: also from those of a client with the same ID that was
+	// removed. The store sets it.
 	Version uint64 `json:"-"`
 }
 

@@ -66,26 +66,30 @@ const (
 	grantColumns   = "g.redeemed_at, g.generation, g.rotated_at, g.idle_expires, g.expires, g.revoked_at, g.revoked_for, g.data"
 )
 
+// firstVersion starts at random, so that a record that is made again after its
+// removal does not pass for the one before it. It leaves room to count on.
+const firstVersion = "1 + (random() & 0xffffffffffff)"
+
 // texts are the statements. The parameters of a compare-and-swap are always
 // the new data, the identifier, the version that was read.
 var texts = [statementCount]string{
 	stmtReady: "UPDATE key_ring SET version = version WHERE id = 0",
 
 	stmtClient:       "SELECT version, data FROM clients WHERE id = ?",
-	stmtCreateClient: "INSERT INTO clients (id, version, data) VALUES (?, 1, ?)",
+	stmtCreateClient: "INSERT INTO clients (id, version, data) VALUES (?, " + firstVersion + ", ?)",
 	stmtUpdateClient: "UPDATE clients SET data = ?, version = version + 1 WHERE id = ? AND version = ?",
 	stmtRemoveClient: "DELETE FROM clients WHERE id = ?",
 	stmtListClients:  "SELECT version, data FROM clients WHERE id > ? ORDER BY id LIMIT ?",
 
 	stmtResourceServer:       "SELECT version, data FROM resource_servers WHERE id = ?",
-	stmtCreateResourceServer: "INSERT INTO resource_servers (id, version, data) VALUES (?, 1, ?)",
+	stmtCreateResourceServer: "INSERT INTO resource_servers (id, version, data) VALUES (?, " + firstVersion + ", ?)",
 	stmtUpdateResourceServer: "UPDATE resource_servers SET data = ?, version = version + 1 WHERE id = ? AND version = ?",
 	stmtRemoveResourceServer: "DELETE FROM resource_servers WHERE id = ?",
 	stmtListResourceServers:  "SELECT version, data FROM resource_servers WHERE id > ? ORDER BY id LIMIT ?",
 
 	stmtUser:               "SELECT version, data FROM users WHERE id = ?",
 	stmtUserByName:         "SELECT version, data FROM users WHERE name = ?",
-	stmtCreateUser:         "INSERT INTO users (id, name, version, data) VALUES (?, ?, 1, ?)",
+	stmtCreateUser:         "INSERT INTO users (id, name, version, data) VALUES (?, ?, " + firstVersion + ", ?)",
 	stmtUpdateUser:         "UPDATE users SET data = ?, name = ?, version = version + 1 WHERE id = ? AND version = ?",
 	stmtRemoveUser:         "DELETE FROM users WHERE id = ?",
 	stmtRemoveUserSessions: "DELETE FROM sessions WHERE user = ?",

@@ -49,6 +49,8 @@ func run(t *testing.T, fresh func(*testing.T) Opener, wrap func(storage.Store) s
 		{"ResourceServers", testResourceServers},
 		{"Users", testUsers},
 		{"Sessions", testSessions},
+		{"MadeAgain", testMadeAgain},
+		{"OddRecords", testOddRecords},
 		{"Standing", testStanding},
 		{"Redeem", testRedeem},
 		{"RedeemRace", testRedeemRace},
@@ -166,6 +168,14 @@ func testResourceServers(t *testing.T, s storage.Store, _ Opener) {
 	if len(list) != 1 || !list[0].Disabled {
 		t.Errorf("listed: %+v", list)
 	}
+	for i := range 5 {
+		rs.ID = clients.ID(fmt.Sprintf("x%d", i))
+		check(t, s.CreateResourceServer(ctx, rs))
+	}
+	same(t, walk(t, 2, func(p storage.Page) ([]string, error) {
+		list, err := s.ListResourceServers(ctx, p)
+		return names(list, func(rs clients.ResourceServer) string { return string(rs.ID) }), err
+	}), []string{"api", "x0", "x1", "x2", "x3", "x4"})
 	check(t, s.RemoveResourceServer(ctx, "api"))
 	want(t, s.RemoveResourceServer(ctx, "api"), storage.ErrNotFound)
 }
