@@ -74,6 +74,15 @@ func (f *faulty) UpdateClient(ctx context.Context, c clients.Client) error {
 func (f *faulty) RemoveClient(ctx context.Context, id clients.ID) error {
 	return f.do(ctx, "RemoveClient", func() error { return f.Store.RemoveClient(ctx, id) })
 }
+func (f *faulty) CreateResourceServer(ctx context.Context, rs clients.ResourceServer) error {
+	return f.do(ctx, "CreateResourceServer", func() error { return f.Store.CreateResourceServer(ctx, rs) })
+}
+func (f *faulty) UpdateResourceServer(ctx context.Context, rs clients.ResourceServer) error {
+	return f.do(ctx, "UpdateResourceServer", func() error { return f.Store.UpdateResourceServer(ctx, rs) })
+}
+func (f *faulty) RemoveResourceServer(ctx context.Context, id clients.ID) error {
+	return f.do(ctx, "RemoveResourceServer", func() error { return f.Store.RemoveResourceServer(ctx, id) })
+}
 func (f *faulty) CreateUser(ctx context.Context, u storage.User) error {
 	return f.do(ctx, "CreateUser", func() error { return f.Store.CreateUser(ctx, u) })
 }
@@ -85,6 +94,9 @@ func (f *faulty) RemoveUser(ctx context.Context, id storage.UserID) error {
 }
 func (f *faulty) CreateSession(ctx context.Context, s storage.Session) error {
 	return f.do(ctx, "CreateSession", func() error { return f.Store.CreateSession(ctx, s) })
+}
+func (f *faulty) TouchSession(ctx context.Context, id storage.SessionID, seen, idleExpires time.Time) error {
+	return f.do(ctx, "TouchSession", func() error { return f.Store.TouchSession(ctx, id, seen, idleExpires) })
 }
 func (f *faulty) EndSession(ctx context.Context, id storage.SessionID, at time.Time) error {
 	return f.do(ctx, "EndSession", func() error { return f.Store.EndSession(ctx, id, at) })
@@ -103,6 +115,13 @@ func (f *faulty) RevokeGrant(ctx context.Context, id storage.GrantID, at time.Ti
 }
 func (f *faulty) PutKeyRing(ctx context.Context, r storage.KeyRing) error {
 	return f.do(ctx, "PutKeyRing", func() error { return f.Store.PutKeyRing(ctx, r) })
+}
+func (f *faulty) Sweep(ctx context.Context, now time.Time, limit int) (n int, err error) {
+	err = f.do(ctx, "Sweep", func() (err error) {
+		n, err = f.Store.Sweep(ctx, now, limit)
+		return err
+	})
+	return n, err
 }
 func (f *faulty) Count(ctx context.Context, key string, n int, now time.Time, window time.Duration) (t storage.Tally, err error) {
 	err = f.do(ctx, "Count", func() (err error) {
