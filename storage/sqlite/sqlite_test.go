@@ -345,3 +345,24 @@ func BenchmarkRotate(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkRefresh is what a refresh costs the store: 16 workers, each of
+// which reads the standing of its grant and then rotates it.
+func BenchmarkRefresh(b *testing.B) {
+	s, ids := benchmarkStore(b)
+	b.ReportAllocs()
+	var next atomic.Int64
+	b.SetParallelism(len(ids) / 2)
+	b.RunParallel(func(pb *testing.PB) {
+		id := ids[int(next.Add(1)-1)%len(ids)]
+		for pb.Next() {
+			st, err := s.Standing(b.Context(), id)
+			if err == nil {
+				err = s.Rotate(b.Context(), storage.Rotation{Grant: id, From: st.Grant.Generation, At: start, Grace: time.Minute, IdleExpires: start.Add(time.Hour)})
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
