@@ -118,14 +118,17 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 
 // connect returns connections to the file. Nothing is opened yet.
 func connect(c Config, readOnly bool) (*sql.DB, error) {
-	q := url.Values{"_txlock": {"immediate"}}
+	// mode=rw: SQLite never makes the file, ensureFile does, so a file that
+	// vanished meanwhile, or a link to nowhere, does not become an empty store.
+	q := url.Values{"_txlock": {"immediate"}, "mode": {"rw"}}
 	for _, pragma := range []string{
 		fmt.Sprintf("busy_timeout(%d)", c.BusyTimeout.Milliseconds()),
 		"journal_mode(WAL)",
 		"synchronous(FULL)",
 		"foreign_keys(ON)",
 		"trusted_schema(OFF)",
-		"cache_size(-16384)", // KiB, a connection
+		"cache_size(-16384)",           // KiB, a connection
+		"journal_size_limit(16777216)", // bytes that the WAL keeps after a long read held it up
 	} {
 		q.Add("_pragma", pragma)
 	}
@@ -149,6 +152,11 @@ func ensureFile(ctx context.Context, c Config) error {
 		return ours(c.Path)
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("store %s can't be looked at: %w", c.Path, err)
+	}
+	// Without its file, a WAL is the last that was written to a store that is
+	// gone; SQLite would replay it into the new one.
+	if _, err := os.Stat(c.Path + "-wal"); err == nil {
+		return fmt.Errorf("store %[1]s is gone, but %[1]s-wal is still there: put the file back, or restore both from a backup, or remove %[1]s-wal to start afresh", c.Path)
 	}
 	folder := filepath.Dir(c.Path)
 	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
@@ -179,6 +187,9 @@ func ensureFile(ctx context.Context, c Config) error {
 	}
 	if err := os.Link(fresh.Path, c.Path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("store %s can't be made: %w", c.Path, err)
+	}
+	if err := ours(c.Path); err != nil { // somebody else was faster, or it is a link to nowhere
+		return err
 	}
 	if d, err := os.Open(folder); err == nil {
 		err = d.Sync() // the name, too, is on disk before anything counts
