@@ -275,15 +275,13 @@ func intact(ctx context.Context, db *sql.DB, path string) error {
 
 // SQLite's primary result codes (sqlite.org/rescode.html).
 const (
-	codeBusy       = 5
-	codeLocked     = 6
-	codeReadOnly   = 8
-	codeIOErr      = 10
-	codeCorrupt    = 11
-	codeFull       = 13
-	codeCantOpen   = 14
-	codeConstraint = 19
-	codeNotADB     = 26
+	codeBusy     = 5
+	codeLocked   = 6
+	codeReadOnly = 8
+	codeCorrupt  = 11
+	codeFull     = 13
+	codeCantOpen = 14
+	codeNotADB   = 26
 )
 
 func resultCode(err error) int {
@@ -291,6 +289,13 @@ func resultCode(err error) int {
 		return e.Code() & 0xff
 	}
 	return 0
+}
+
+// taken says whether a unique value was: SQLITE_CONSTRAINT_PRIMARYKEY or
+// _UNIQUE. Any other constraint that fails is a defect, no refusal.
+func taken(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && (e.Code() == 1555 || e.Code() == 2067)
 }
 
 // explain says what is wrong with the file and what to do.

@@ -159,7 +159,7 @@ type writes struct {
 // error is storage.ErrExists if a unique value is taken.
 func (w *writes) exec(st statement, args ...any) (int64, error) {
 	result, err := w.tx.Stmt(w.store.write[st]).Exec(args...)
-	if resultCode(err) == codeConstraint {
+	if taken(err) {
 		return 0, storage.ErrExists
 	}
 	if err != nil {
