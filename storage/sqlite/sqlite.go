@@ -70,7 +70,9 @@ type Store struct {
 var _ storage.Store = (*Store)(nil)
 
 // Open opens the file, or makes it. Every error is one line with a remedy;
-// whatever exists at the path is never replaced.
+// whatever exists at the path is never replaced. A server opens its file once:
+// POSIX drops a process's locks on a file when it closes any descriptor of it,
+// and a second Open would close one.
 func Open(ctx context.Context, c Config) (*Store, error) {
 	if c.BusyTimeout == 0 {
 		c.BusyTimeout = 5 * time.Second
