@@ -15,16 +15,18 @@ const maxMembers = 64
 // is written. No name may stand twice, in any case, or be written with
 // escapes: encoding/json and other readers differ in which of several they
 // take, and no reader of the same token shall see another value.
-func object(data []byte, member func(name string, value []byte) error) error {
-	if len(data) == 0 || data[0] != '{' || !json.Valid(data) || !utf8.Valid(data) {
+func object(raw []byte, member func(name, value string) error) error {
+	if len(raw) == 0 || raw[0] != '{' || !json.Valid(raw) || !utf8.Valid(raw) {
 		return refuse("a part of the token is no JSON object")
 	}
 	// The JSON is valid from here on: every string and every bracket ends.
+	// Names and values are parts of this one string.
+	data := string(raw)
 	var names [maxMembers]string
 	n := 0
 	for i := skipSpace(data, 1); data[i] != '}'; {
 		end := value(data, i)
-		name := string(data[i+1 : end-1])
+		name := data[i+1 : end-1]
 		if strings.IndexByte(name, '\\') >= 0 {
 			return refuse("a member's name is written with escapes")
 		}
@@ -50,7 +52,7 @@ func object(data []byte, member func(name string, value []byte) error) error {
 	return nil
 }
 
-func skipSpace(data []byte, i int) int {
+func skipSpace(data string, i int) int {
 	for i < len(data) && (data[i] == ' ' || data[i] == '\t' || data[i] == '\n' || data[i] == '\r') {
 		i++
 	}
@@ -58,7 +60,7 @@ func skipSpace(data []byte, i int) int {
 }
 
 // value returns where the value that begins at i ends.
-func value(data []byte, i int) int {
+func value(data string, i int) int {
 	for depth := 0; ; i++ {
 		switch data[i] {
 		case '{', '[':
@@ -88,33 +90,30 @@ func value(data []byte, i int) int {
 }
 
 // text reads a string.
-func text(value []byte) (string, error) {
+func text(value string) (string, error) {
 	if value[0] != '"' {
 		return "", refuse("a text is expected, not %.20q", value)
 	}
-	inner := value[1 : len(value)-1]
-	for _, c := range inner {
-		if c == '\\' {
-			var s string
-			err := json.Unmarshal(value, &s)
-			return s, err
-		}
+	if strings.IndexByte(value, '\\') < 0 {
+		return value[1 : len(value)-1], nil
 	}
-	return string(inner), nil
+	var s string
+	err := json.Unmarshal([]byte(value), &s)
+	return s, err
 }
 
 // texts reads a list of strings.
-func texts(value []byte) ([]string, error) {
+func texts(value string) ([]string, error) {
 	var list []string
-	if err := json.Unmarshal(value, &list); err != nil || value[0] != '[' {
+	if err := json.Unmarshal([]byte(value), &list); err != nil || value[0] != '[' {
 		return nil, refuse("a list of texts is expected, not %.20q", value)
 	}
 	return list, nil
 }
 
 // date reads a NumericDate, which may have a fraction (RFC 7519 §2).
-func date(value []byte) (time.Time, error) {
-	seconds, err := strconv.ParseFloat(string(value), 64)
+func date(value string) (time.Time, error) {
+	seconds, err := strconv.ParseFloat(value, 64)
 	if err != nil || seconds <= 0 || seconds > farthest {
 		return time.Time{}, refuse("a time is expected, not %.20q", value)
 	}

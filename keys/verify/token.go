@@ -46,7 +46,7 @@ type header struct{ algorithm, keyID, typ string }
 
 // member takes a member of the header. Those that would change how the token
 // is read, or bring a key, are refused.
-func (h *header) member(name string, value []byte) (err error) {
+func (h *header) member(name, value string) (err error) {
 	switch name {
 	case "alg":
 		h.algorithm, err = text(value)
@@ -126,7 +126,7 @@ func (p *parsed) token() (*Token, error) {
 }
 
 // member takes a claim. Claims that are not known are left alone.
-func (t *Token) member(name string, value []byte) (err error) {
+func (t *Token) member(name, value string) (err error) {
 	switch name {
 	case "iss":
 		t.Issuer, err = text(value)
