@@ -95,7 +95,9 @@ func build(ctx context.Context, source string) error {
 	for _, args := range [][]string{{"ci", "--no-audit", "--no-fund", "--loglevel=error"}, {"run", "--silent", "build"}} {
 		cmd := exec.CommandContext(ctx, "npm", args...)
 		cmd.Dir = source
-		if out, err := cmd.CombinedOutput(); err != nil {
+		if out, err := cmd.CombinedOutput(); ctx.Err() != nil {
+			return errors.New("stopped while the sample app was being built")
+		} else if err != nil {
 			os.Stderr.Write(out)
 			return fmt.Errorf("npm %s failed in %s (%w): what it says is above", args[0], source, err)
 		}

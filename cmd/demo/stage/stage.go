@@ -96,6 +96,9 @@ func (s *Stage) start(ctx, run context.Context, c Config) error {
 		}
 	}()
 	for i, port := range c.Ports {
+		if port < 0 || port > 65535 {
+			return fmt.Errorf("%d is not a port: choose -port from 1 to 65532, four ports from there are used", port)
+		}
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if errors.Is(err, syscall.EADDRINUSE) {
 			return fmt.Errorf("port %d is taken by another program: end it, or choose other ports with -port", port)
@@ -152,11 +155,13 @@ func (s *Stage) open(ctx context.Context, c Config) (*keys.Ring, error) {
 	}
 	master, err := keys.ParseMaster(text)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s does not hold a master key: %w; name another folder with -folder", path, err)
 	}
-	if s.Store, err = sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(c.Folder, "solegate.db")}); err != nil {
-		return nil, err
+	store, err := sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(c.Folder, "solegate.db")})
+	if err != nil {
+		return nil, fmt.Errorf("%w; or name another folder with -folder", err)
 	}
+	s.Store = store // only now: an interface that holds a nil *Store is not nil, and Close would call it
 	return keys.Open(ctx, keys.Config{Store: s.Store, Master: master, Log: c.Log})
 }
 
