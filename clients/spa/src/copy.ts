@@ -17,9 +17,10 @@ async function request(config: Config, redirectUri: string, more: Record<string,
 
 // framed shows an address in a frame of this page and says what this page can
 // see of it.
-function framed(src: string): Promise<string> {
+function framed(src: string, hidden = false): Promise<string> {
   const frame = document.createElement("iframe");
   frame.title = "the login page in a frame";
+  frame.hidden = hidden;
   byID("stage").replaceChildren(frame);
   const told = new Promise<string>((resolve) => {
     const heard = (event: MessageEvent) => {
@@ -52,7 +53,7 @@ export function attempts(config: Config, run: Run): HTMLButtonElement[] {
       return "Going to the login server: the code will go to the genuine app, which refuses it.";
     }),
     attempt("Frame the login page", async () => framed(await request(config, config.redirectUri))),
-    attempt("Renew silently in a hidden frame", async () => framed(await request(config, config.redirectUri, { prompt: "none" }))),
+    attempt("Renew silently in a hidden frame", async () => framed(await request(config, config.redirectUri, { prompt: "none" }), true)),
     attempt("Open the login page in a pop-up", async () => {
       const popup = open(await request(config, config.redirectUri), "login", "popup,width=480,height=640");
       if (!popup) throw new Error("The browser blocked the pop-up.");

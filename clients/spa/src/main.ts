@@ -87,7 +87,16 @@ actions.append(
     return "A new access token and a new refresh token; the old refresh token is spent.";
   }), "user"),
   button("Revoke", "", () => run("Revoke", async () => {
+    const revoked = current().refresh_token;
     await manager.revokeTokens(["refresh_token"]);
+    // The library forgets what it revoked. This page keeps it, so that Refresh
+    // shows what the login server says to it.
+    const kept = await manager.getUser();
+    if (kept) {
+      kept.refresh_token = revoked;
+      await manager.storeUser(kept);
+      user = kept;
+    }
     return "The refresh token and everything that came of it is dead. The access token runs out within minutes: try Refresh.";
   }), "user"),
   button("Sign out", "", () => run("Sign out", async () => {

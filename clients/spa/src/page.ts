@@ -1,3 +1,5 @@
+import { ErrorResponse } from "oidc-client-ts";
+
 // The little that the page needs of the DOM. Text is always text: nothing is
 // ever parsed as HTML.
 
@@ -29,6 +31,13 @@ export function note(kind: "good" | "bad", what: string, text: string): void {
 
 // describe says what an error means to a reader.
 export function describe(error: unknown): string {
+  if (error instanceof ErrorResponse) {
+    const why = error.error_description ? `${error.error}: ${error.error_description}` : error.error;
+    return `The login server refused (${why}).`;
+  }
+  if (error instanceof Error && error.message.includes("No matching state")) {
+    return "This app refused the code: it did not ask for this login (no matching state), so somebody else did. The code is useless without the verifier that the other page kept.";
+  }
   if (error instanceof TypeError) return "The browser did not let this page read an answer: its origin is not allowed (CORS).";
   return error instanceof Error ? error.message : String(error);
 }
