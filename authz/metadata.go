@@ -112,6 +112,10 @@ func (s *Server) serveMetadata(w http.ResponseWriter, r *http.Request) { s.metad
 // jwks serves the public keys (RFC 7517 §5). APIs keep them for five minutes;
 // a key is published long before it signs.
 func (s *Server) jwks(w http.ResponseWriter, r *http.Request) {
-	d := s.Ring.JWKS()
-	document{d.Body, []string{d.ETag}, []string{strconv.Itoa(len(d.Body))}}.serve(w, r)
+	set, prepared := s.Ring.JWKS(), s.keySet.Load()
+	if prepared == nil || prepared.etag[0] != set.ETag {
+		prepared = &document{set.Body, []string{set.ETag}, []string{strconv.Itoa(len(set.Body))}}
+		s.keySet.Store(prepared)
+	}
+	prepared.serve(w, r)
 }

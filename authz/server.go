@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/solegate/solegate/authz/audit"
@@ -42,8 +43,9 @@ type Server struct {
 	pages    *pages.Pages
 	provider *provider.Provider
 	revoker  *revocation.Revoker
-	recent   recent   // clients that asked for tokens a moment ago
-	metadata document // prepared
+	recent   recent                   // clients that asked for tokens a moment ago
+	metadata document                 // prepared
+	keySet   atomic.Pointer[document] // the key set, prepared when it changes
 }
 
 // New returns a Server. The error says which field is wrong and how to mend
