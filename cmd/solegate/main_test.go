@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -163,30 +164,38 @@ func TestTableInREADME(t *testing.T) {
 	}
 }
 
-func TestCertificateIsReadAgain(t *testing.T) {
-	folder := t.TempDir()
-	certFile, keyFile := filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem")
-	write := func(serial int64) {
-		t.Helper()
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
+// writeCertificate writes a certificate for loopback that signed itself.
+func writeCertificate(t *testing.T, folder string, serial int64) (certFile, keyFile string) {
+	t.Helper()
+	certFile, keyFile = filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem")
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
-		}
-		template := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		private, err := x509.MarshalPKCS8PrivateKey(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for name, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
-			if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
-				t.Fatal(err)
-			}
 		}
 	}
+	return certFile, keyFile
+}
+
+func TestCertificateIsReadAgain(t *testing.T) {
+	folder := t.TempDir()
+	write := func(serial int64) { writeCertificate(t, folder, serial) }
+	certFile, keyFile := filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem")
 	write(1)
 	c, err := loadCertificate(certFile, keyFile)
 	if err != nil {
@@ -230,14 +239,14 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	}
 }
 
-// TestLimits: who sends slowly or much is cut off, by the server's own limits.
-func TestLimits(t *testing.T) {
-	if readHeaderTimeout > 10*time.Second || readTimeout > 30*time.Second || maxHeaderBytes > 64<<10 {
-		t.Error("the limits are too wide")
-	}
-	folder := t.TempDir()
+// start runs serve with the defaults and what change makes of them, and
+// returns the address once it listens. The server stops with the test, and
+// must then end well.
+func start(t *testing.T, change func(*configuration)) (address string) {
+	t.Helper()
 	port := freePort(t)
-	ctx, cancel := context.WithCancel(t.Context())
+	address = "127.0.0.1:" + port
+	ctx, cancel := context.WithCancel(context.Background())
 	var stderr bytes.Buffer
 	a := &app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: &stderr}
 	c := &configuration{origin: map[string]string{}}
@@ -248,18 +257,37 @@ func TestLimits(t *testing.T) {
 			}
 		}
 	}
-	c.Issuer, c.Listen, c.Development, c.Store = "http://127.0.0.1:"+port, "127.0.0.1:"+port, true, filepath.Join(folder, "solegate.db")
+	c.Issuer, c.Listen, c.Development, c.Store = "http://"+address, address, true, filepath.Join(t.TempDir(), "solegate.db")
+	change(c)
 	done := make(chan error, 1)
 	go func() { done <- a.run(ctx, c) }()
-	address := "127.0.0.1:" + port
-	var conn net.Conn
-	for conn == nil {
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("the server ended with %v\n%s", err, stderr.String())
+		}
+	})
+	for {
 		select {
 		case err := <-done:
 			t.Fatalf("the server stopped: %v\n%s", err, stderr.String())
 		case <-time.After(20 * time.Millisecond):
-			conn, _ = net.Dial("tcp", address)
+			if conn, err := net.Dial("tcp", address); err == nil {
+				conn.Close()
+				return address
+			}
 		}
+	}
+}
+
+// TestLimits: who sends slowly or much is cut off, by the server's own limits.
+func TestLimits(t *testing.T) {
+	if readHeaderTimeout > 10*time.Second || readTimeout > 30*time.Second || maxHeaderBytes > 64<<10 {
+		t.Error("the limits are too wide")
+	}
+	conn, err := net.Dial("tcp", start(t, func(*configuration) {}))
+	if err != nil {
+		t.Fatal(err)
 	}
 	defer conn.Close()
 	fmt.Fprintf(conn, "GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: %s\r\n\r\n", strings.Repeat("a", 40<<10))
@@ -267,9 +295,31 @@ func TestLimits(t *testing.T) {
 	if !bytes.HasPrefix(answer, []byte("HTTP/1.1 431")) {
 		t.Errorf("40 KiB of headers: %.60s", answer)
 	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Errorf("the server ended with %v", err)
+}
+
+func TestServesTLS(t *testing.T) {
+	certFile, keyFile := writeCertificate(t, t.TempDir(), 1)
+	address := start(t, func(c *configuration) { c.TLS.Certificate, c.TLS.Key = certFile, keyFile })
+	text, err := os.ReadFile(certFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(text)
+	get := func(config *tls.Config) (*http.Response, error) {
+		config.RootCAs = roots
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}}
+		resp, err := client.Get("https://" + address + "/livez")
+		if err == nil {
+			resp.Body.Close()
+		}
+		return resp, err
+	}
+	if resp, err := get(&tls.Config{}); err != nil || resp.StatusCode != http.StatusOK || resp.ProtoMajor != 2 {
+		t.Errorf("HTTP/2 over TLS: %v, %v", resp, err)
+	}
+	if _, err := get(&tls.Config{MaxVersion: tls.VersionTLS11}); err == nil {
+		t.Error("TLS 1.1 is spoken")
 	}
 }
 
