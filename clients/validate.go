@@ -210,7 +210,8 @@ func ParseAudience(s string) error {
 func IDTokenAlgs() []string { return []string{"ES256", "RS256", "PS256", "EdDSA"} }
 
 // Validate fills in what was left out (a name, the scopes, the algorithm of
-// the ID token: ES256) and reports every mistake at once, joined, each a
+// the ID token: ES256), marks a client that uses http as one for development,
+// which only development mode allows, and reports every mistake at once, joined, each a
 // [*FieldError]. A client without an error is safe to serve. The warnings are
 // for the person who registers it.
 func (c *Client) Validate(development bool) (warnings []string, err error) {
@@ -218,7 +219,9 @@ func (c *Client) Validate(development bool) (warnings []string, err error) {
 	wrong := func(field, value, problem string) {
 		errs = append(errs, &FieldError{field, value, problem})
 	}
-	c.Development = c.Development || development
+	// A client is for development if it needs what only that allows.
+	allowed := c.Development || development
+	c.Development = usesHTTP(c.RedirectURIs) || usesHTTP(c.PostLogoutRedirectURIs) || usesHTTP(c.Origins)
 	if c.Name == "" {
 		c.Name = string(c.ID)
 	}
@@ -245,17 +248,17 @@ func (c *Client) Validate(development bool) (warnings []string, err error) {
 		wrong("audience", "", "at least one is required: the API's identifier, such as https://api.example.com")
 	}
 	for _, u := range c.RedirectURIs {
-		if _, err := ParseRedirectURI(string(u), c.Development); err != nil {
+		if _, err := ParseRedirectURI(string(u), allowed); err != nil {
 			wrong("redirect_uri", string(u), err.Error())
 		}
 	}
 	for _, u := range c.PostLogoutRedirectURIs {
-		if _, err := ParseRedirectURI(string(u), c.Development); err != nil {
+		if _, err := ParseRedirectURI(string(u), allowed); err != nil {
 			wrong("post_logout_redirect_uri", string(u), err.Error())
 		}
 	}
 	for _, o := range c.Origins {
-		if _, err := ParseOrigin(string(o), c.Development); err != nil {
+		if _, err := ParseOrigin(string(o), allowed); err != nil {
 			wrong("origin", string(o), err.Error())
 		}
 	}
@@ -304,6 +307,10 @@ func (c *Client) Validate(development bool) (warnings []string, err error) {
 		}
 	}
 	return warnings, nil
+}
+
+func usesHTTP[S ~string](list []S) bool {
+	return slices.ContainsFunc(list, func(s S) bool { return strings.HasPrefix(string(s), "http:") })
 }
 
 func once[S ~string](list []S, field string, most int, wrong func(field, value, problem string)) {

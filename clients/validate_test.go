@@ -99,6 +99,14 @@ func TestValidate(t *testing.T) {
 		t.Errorf("all mistakes at once: %v", err)
 	}
 	c = good()
+	if _, err := c.Validate(true); err != nil || c.Development {
+		t.Errorf("a client without http, registered in development mode: development %t, %v", c.Development, err)
+	}
+	c.RedirectURIs = []clients.RedirectURI{"http://localhost:3000/cb"}
+	if _, err := c.Validate(true); err != nil || !c.Development {
+		t.Errorf("a client with http: development %t, %v", c.Development, err)
+	}
+	c = good()
 	c.Origins = append(c.Origins, "https://other.example.com")
 	c.RedirectURIs = append(c.RedirectURIs, "https://third.example.com/cb")
 	if warnings, err := c.Validate(false); err != nil || len(warnings) != 2 {

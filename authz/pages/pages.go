@@ -161,7 +161,9 @@ type Headers struct {
 // its window, no copy in a cache, no referrer.
 func (h Headers) Set(w http.ResponseWriter) {
 	action := "'self'"
-	if h.FormAction != "" {
+	if scheme, host, ok := strings.Cut(h.FormAction, "://"); ok && strings.HasPrefix(host, "[") {
+		action += " " + scheme + ":" // a policy can't name an IPv6 address (CSP3 §2.3.1)
+	} else if ok {
 		action += " " + h.FormAction
 	}
 	header := w.Header()
