@@ -357,7 +357,6 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request, a *authorization
 		return
 	}
 	signedIn := err == nil
-	now := s.Now()
 	// The proof of a login that was made for this very request.
 	fresh := signedIn && pending.LoggedIn != nil && pending.LoggedIn.Session == session.ID
 	none := oauth.Has(a.prompt, "none")
@@ -369,7 +368,7 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request, a *authorization
 	case fresh:
 	case oauth.Has(a.prompt, "login"), oauth.Has(a.prompt, "select_account"):
 		why = "prompt asks for it"
-	case a.maxAge >= 0 && now.Sub(session.AuthTime) >= a.maxAge && (a.maxAge == 0 || now.Sub(session.AuthTime) > a.maxAge):
+	case a.maxAge == 0, a.maxAge > 0 && s.Now().Sub(session.AuthTime) > a.maxAge:
 		why = "the login is older than max_age"
 	case a.idTokenHint != "" && a.idTokenHint != user.ID:
 		why = "id_token_hint names somebody else"
@@ -480,8 +479,6 @@ func (s *Server) refuseAuthorization(w http.ResponseWriter, r *http.Request, a *
 func (s *Server) answerAuthorization(w http.ResponseWriter, a *authorization, answer url.Values) {
 	if a.state != "" {
 		answer.Set("state", a.state)
-	} else if state := a.form.Get("state"); len(state) <= maxState && state != "" {
-		answer.Set("state", state)
 	}
 	answer.Set("iss", s.Issuer)
 	separator := "?"
