@@ -75,7 +75,7 @@ func (s *Server) refuseJSON(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case status == http.StatusServiceUnavailable:
 		h.Set("Retry-After", "1")
-	case e.Code == oauth.InvalidClient && r.Header.Get("Authorization") != "":
+	case e.Code == oauth.InvalidClient && status == http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", `Basic realm="solegate"`) // RFC 6749 §5.2
 	}
 	w.WriteHeader(status)

@@ -24,7 +24,7 @@ func TestChecks(t *testing.T) {
 	for _, c := range authz.FailingCases {
 		p := b.Get("/authorize?" + s.Authorization(c.Changes...).Encode())
 		if c.Error == "" {
-			if p.StatusCode != http.StatusBadRequest && p.StatusCode != http.StatusUnauthorized || p.Header.Get("Location") != "" || !strings.Contains(p.Body, "name this request") {
+			if p.StatusCode != http.StatusBadRequest || p.Header.Get("Location") != "" || !strings.Contains(p.Body, "name this request") {
 				t.Errorf("%s %.40q: %d %s", c.Check, c.Changes, p.StatusCode, p.Header.Get("Location"))
 			}
 			continue

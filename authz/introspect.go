@@ -54,7 +54,9 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request) {
 func (s *Server) resourceServer(r *http.Request) (clients.ResourceServer, error) {
 	refuse := func(cause string) (clients.ResourceServer, error) {
 		s.audit.Record(r.Context(), audit.Event{What: "resource server refused", Reason: cause, Address: s.address(r), Request: s.requestID(r)})
-		return clients.ResourceServer{}, oauth.Errorf(oauth.InvalidClient, "The resource server's credential is missing or wrong.", "%s", cause)
+		refusal := oauth.Errorf(oauth.InvalidClient, "The resource server's credential is missing or wrong.", "%s", cause)
+		refusal.Status = http.StatusUnauthorized
+		return clients.ResourceServer{}, refusal
 	}
 	user, secret, ok := r.BasicAuth()
 	if !ok || len(r.Header["Authorization"]) != 1 {

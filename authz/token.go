@@ -64,8 +64,13 @@ func (s *Server) postedForm(t *tokenRequest) error {
 }
 
 func (s *Server) noSecret(t *tokenRequest) error {
-	if t.r.Header.Get("Authorization") != "" || t.form.Has("client_secret") || t.form.Has("client_assertion") {
-		return oauth.Errorf(oauth.InvalidClient, "The client is public and has no credential.", "a credential was sent")
+	refusal := oauth.Errorf(oauth.InvalidClient, "The client is public and has no credential.", "a credential was sent")
+	switch {
+	case t.r.Header.Get("Authorization") != "":
+		refusal.Status = http.StatusUnauthorized // RFC 6749 §5.2
+		return refusal
+	case t.form.Has("client_secret"), t.form.Has("client_assertion"):
+		return refusal
 	}
 	return nil
 }

@@ -151,6 +151,11 @@ func TestWithoutOfflineAccessThereIsNoRefreshToken(t *testing.T) {
 
 func TestTokenRequestErrors(t *testing.T) {
 	s := authztest.New(t)
+	disabled := s.Client
+	disabled.ID, disabled.Disabled = "disabled", true
+	if err := s.Store.CreateClient(t.Context(), disabled); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name string
 		form url.Values
@@ -163,9 +168,10 @@ func TestTokenRequestErrors(t *testing.T) {
 		{"two grant types", url.Values{"client_id": {"spa"}, "grant_type": {"authorization_code refresh_token"}}, "unsupported_grant_type"},
 		{"garbage code", url.Values{"client_id": {"spa"}, "grant_type": {"authorization_code"}, "code": {"x"}, "code_verifier": {authztest.Verifier}}, "invalid_grant"},
 		{"garbage refresh token", url.Values{"client_id": {"spa"}, "grant_type": {"refresh_token"}, "refresh_token": {"x"}}, "invalid_grant"},
+		{"disabled client", url.Values{"client_id": {"disabled"}, "grant_type": {"refresh_token"}}, "invalid_client"},
 		{"client secret", url.Values{"client_id": {"spa"}, "client_secret": {"x"}, "grant_type": {"refresh_token"}}, "invalid_client"},
 	} {
-		if got := s.PostForm("/token", c.form); got.Error != c.code || got.Status/100 != 4 {
+		if got := s.PostForm("/token", c.form); got.Error != c.code || got.Status != http.StatusBadRequest {
 			t.Errorf("%s: %d %s, %s expected", c.name, got.Status, got.Error, c.code)
 		}
 	}

@@ -77,7 +77,7 @@ func (e *Error) HTTPStatus() int {
 		return e.Status
 	}
 	switch e.Code {
-	case InvalidClient, InvalidToken:
+	case InvalidToken:
 		return http.StatusUnauthorized
 	case InsufficientScope:
 		return http.StatusForbidden
