@@ -154,9 +154,11 @@ func (l *Login) Current(r *http.Request) (s storage.Session, u storage.User, err
 	return s, u, nil
 }
 
-// start makes a new session for u. The browser's old one ends: an identifier
-// from before the login is worth nothing after it.
-func (l *Login) start(ctx context.Context, w http.ResponseWriter, r *http.Request, u storage.User) (storage.Session, error) {
+// start makes a new session for u as it was read at the time of at. The
+// session dates from then: a password that was changed while the old one was
+// being checked ends it. A browser's session of somebody else ends: an
+// identifier from before the login is worth nothing after it.
+func (l *Login) start(ctx context.Context, w http.ResponseWriter, r *http.Request, u storage.User, at time.Time) (storage.Session, error) {
 	id, err := clients.NewID(l.Rand)
 	if err != nil {
 		return storage.Session{}, err
@@ -165,11 +167,10 @@ func (l *Login) start(ctx context.Context, w http.ResponseWriter, r *http.Reques
 	if _, err := io.ReadFull(l.Rand, secret); err != nil {
 		return storage.Session{}, err
 	}
-	now := l.Now()
 	s := storage.Session{
 		ID: storage.SessionID(id), Secret: sha256.Sum256(secret), User: u.ID,
-		AuthTime: now, ACR: ACRPassword, AMR: []string{AMRPassword},
-		CreatedAt: now, LastSeen: now, IdleExpires: now.Add(l.SessionIdle), Expires: now.Add(l.SessionLife),
+		AuthTime: at, ACR: ACRPassword, AMR: []string{AMRPassword},
+		CreatedAt: at, LastSeen: at, IdleExpires: at.Add(l.SessionIdle), Expires: at.Add(l.SessionLife),
 		Address: l.Address(r).String(), UserAgent: shorten(r.UserAgent(), 256),
 	}
 	if err := l.Store.CreateSession(ctx, s); err != nil {
@@ -179,7 +180,7 @@ func (l *Login) start(ctx context.Context, w http.ResponseWriter, r *http.Reques
 		// Its grants die with it when somebody else signed in; the same
 		// person's other applications stay signed in.
 		if old.User != u.ID {
-			if err := l.Store.EndSession(ctx, old.ID, now); err != nil {
+			if err := l.Store.EndSession(ctx, old.ID, l.Now()); err != nil {
 				return storage.Session{}, err
 			}
 		}

@@ -78,6 +78,7 @@ func (l *Login) ServeLogin(w http.ResponseWriter, r *http.Request) {
 		again(http.StatusBadRequest, "", wrong)
 		return
 	}
+	began := l.Now() // before the account is read
 	u, wait, err := l.verify(r, name, secret)
 	switch {
 	case wait > 0:
@@ -102,7 +103,7 @@ func (l *Login) ServeLogin(w http.ResponseWriter, r *http.Request) {
 		again(http.StatusForbidden, username, "This account is blocked. Ask the people who run this service.")
 		return
 	}
-	s, err := l.start(r.Context(), w, r, u)
+	s, err := l.start(r.Context(), w, r, u, began)
 	if err == nil {
 		err = l.rememberDevice(w, r, u.ID)
 	}
