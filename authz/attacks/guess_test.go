@@ -2,7 +2,10 @@ package attacks
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"net/url"
+	"sync"
 	"testing"
 	"time"
 
@@ -58,5 +61,87 @@ func TestE24PasswordChangedDuringTheLogin(t *testing.T) {
 	}
 	if s.SignIn("alice").AccessToken == "" {
 		t.Error("the honest login afterwards fails")
+	}
+}
+
+const guessed = "a guess that is long enough"
+
+func TestE28GuessesAtOnce(t *testing.T) {
+	s := authztest.New(t)
+	browsers, forms := make([]*authztest.Browser, 40), make([]url.Values, 40)
+	for i := range browsers {
+		browsers[i] = s.Browser()
+		forms[i] = browsers[i].Authorize().Form()
+		forms[i].Set("username", "alice")
+		forms[i].Set("password", guessed)
+	}
+	var mu sync.Mutex
+	statuses := map[int]int{}
+	var all sync.WaitGroup
+	for i, b := range browsers {
+		all.Go(func() {
+			p := b.Post("/login", forms[i])
+			mu.Lock()
+			defer mu.Unlock()
+			statuses[p.StatusCode]++
+		})
+	}
+	all.Wait()
+	if statuses[http.StatusUnauthorized] != 10 || statuses[http.StatusTooManyRequests] != 30 {
+		t.Errorf("statuses %v: 10 of 40 may be looked at", statuses)
+	}
+}
+
+// A few guesses in each window, from new addresses and browsers, for as long
+// as it takes.
+func TestE28SlowGuessing(t *testing.T) {
+	s := authztest.New(t, behindProxy)
+	known := s.Browser()
+	known.Code("alice")
+	looked := 0
+	for i := range 180 { // fifteen hours
+		s.Clock.Advance(5 * time.Minute)
+		if attempt(t, s, s.Browser(), fmt.Sprintf("192.0.2.%d", i), "alice", guessed).StatusCode == http.StatusUnauthorized {
+			looked++
+		}
+	}
+	if looked > 100 || looked < 40 {
+		t.Errorf("%d guesses were looked at in a day", looked)
+	}
+	if p := attempt(t, s, known, "192.0.2.200", "alice", authztest.Password); p.StatusCode != http.StatusSeeOther {
+		t.Errorf("the real person is locked out: %d", p.StatusCode)
+	}
+}
+
+// The cookie of a browser where she once signed in (in a library, say) gives
+// nobody a way to lock her out of her own.
+func TestE28StolenDeviceLocksNobodyOut(t *testing.T) {
+	s := authztest.New(t, behindProxy)
+	own, library := s.Browser(), s.Browser()
+	own.Code("alice")
+	library.Code("alice")
+	throttled := 0
+	for range 30 {
+		if attempt(t, s, library, "192.0.2.1", "alice", guessed).StatusCode == http.StatusTooManyRequests {
+			throttled++
+		}
+	}
+	if throttled < 20 {
+		t.Errorf("the library's browser was throttled %d times of 30", throttled)
+	}
+	if p := attempt(t, s, own, "192.0.2.2", "alice", authztest.Password); p.StatusCode != http.StatusSeeOther {
+		t.Errorf("the real person is locked out of her own browser: %d", p.StatusCode)
+	}
+}
+
+// An office behind one address signs in at nine o'clock.
+func TestE28ManyRightPasswordsFromOneAddress(t *testing.T) {
+	s := authztest.New(t, behindProxy)
+	for i := range 60 {
+		name := fmt.Sprintf("person%d", i)
+		s.AddUser(name)
+		if p := attempt(t, s, s.Browser(), "192.0.2.1", name, authztest.Password); p.StatusCode != http.StatusSeeOther {
+			t.Fatalf("person %d: %d", i, p.StatusCode)
+		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
 )
 
@@ -97,8 +98,10 @@ func (l *Login) knownBrowser(r *http.Request) (string, bool) {
 
 const devicePurpose = "device"
 
-// device is who has signed in in this browser before.
+// device is who has signed in in this browser before. Its ID is random: each
+// browser's guesses are counted apart.
 type device struct {
+	ID    string           `json:"d"`
 	Users []storage.UserID `json:"u"`
 	At    time.Time        `json:"t"`
 }
@@ -121,6 +124,13 @@ func (l *Login) knownDevice(r *http.Request) device {
 
 func (l *Login) rememberDevice(w http.ResponseWriter, r *http.Request, u storage.UserID) error {
 	d := l.knownDevice(r)
+	if d.ID == "" {
+		id, err := clients.NewID(l.Rand)
+		if err != nil {
+			return err
+		}
+		d.ID = string(id)
+	}
 	d.Users = append([]storage.UserID{u}, slices.DeleteFunc(d.Users, func(x storage.UserID) bool { return x == u })...)
 	d.Users = d.Users[:min(len(d.Users), deviceUsers)]
 	d.At = l.Now()

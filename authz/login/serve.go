@@ -20,18 +20,8 @@ import (
 	"github.com/solegate/solegate/authz/login/password"
 	"github.com/solegate/solegate/authz/pages"
 	"github.com/solegate/solegate/authz/revocation"
-	"github.com/solegate/solegate/authz/throttle"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
-)
-
-// Limits of guessing. Who comes in a browser where the account has signed in
-// before is counted apart, so nobody can lock the real person out by guessing
-// from elsewhere.
-var (
-	perAccount = throttle.Limit{N: 10, Window: 15 * time.Minute} // one account, from browsers that it never signed in from
-	perDevice  = throttle.Limit{N: 10, Window: 15 * time.Minute} // one account, from a browser that it did
-	perAddress = throttle.Limit{N: 50, Window: 15 * time.Minute} // one address, any accounts
 )
 
 // Bounds of the login form, in bytes.
@@ -114,55 +104,6 @@ func (l *Login) ServeLogin(w http.ResponseWriter, r *http.Request) {
 	l.Audit.Record(r.Context(), audit.Event{What: "login succeeded", Client: p.ClientID, User: u.ID, Session: s.ID, Address: l.Address(r)})
 	p.LoggedIn = &Proof{Session: s.ID, At: l.Now()}
 	l.resume(w, r, p)
-}
-
-var errWrong = errors.New("wrong user name or password")
-
-// verify finds the account and compares the password, at the same cost
-// whether there is one or not. A wait says that it must not be tried now.
-func (l *Login) verify(r *http.Request, name, secret string) (u storage.User, wait time.Duration, err error) {
-	ctx := r.Context()
-	u, err = l.Store.UserByName(ctx, name)
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		return storage.User{}, 0, err
-	}
-	buckets := []throttle.Bucket{{Kind: "address", Whose: throttle.Network(l.Address(r)), Limit: perAddress}}
-	if u.ID != "" && slices.Contains(l.knownDevice(r).Users, u.ID) {
-		buckets = []throttle.Bucket{{Kind: "device", Whose: string(u.ID), Limit: perDevice}}
-	} else {
-		buckets = append(buckets, throttle.Bucket{Kind: "account", Whose: name, Limit: perAccount})
-	}
-	if wait, err = l.throttle.Allowed(ctx, buckets...); err != nil || wait > 0 {
-		return storage.User{}, wait, err
-	}
-	// Counted before the password is looked at: many tries at once all count.
-	if err := l.throttle.Count(ctx, buckets...); err != nil {
-		return storage.User{}, 0, err
-	}
-	ok, rehash, err := l.Hasher.Verify(ctx, secret, u.Password)
-	if err != nil {
-		return storage.User{}, 0, err
-	}
-	if !ok {
-		return u, 0, errWrong
-	}
-	if rehash {
-		l.rehash(ctx, u, secret)
-	}
-	return u, 0, nil
-}
-
-// rehash stores the password's hash with today's parameters. If it can't be
-// done now, the next login does it.
-func (l *Login) rehash(ctx context.Context, u storage.User, secret string) {
-	encoded, err := l.Hasher.Hash(ctx, secret)
-	if err == nil {
-		u.Password = encoded
-		err = l.Store.UpdateUser(ctx, u)
-	}
-	if err != nil {
-		l.Log.Warn("a password could not be hashed anew; the next login tries again", "user", u.ID, "error", err)
-	}
 }
 
 // ServeConsent shows the consent page and takes its form.
@@ -358,6 +299,9 @@ func (l *Login) headers(formAction string) pages.Headers {
 func inWords(d time.Duration) string {
 	if d <= time.Minute {
 		return "a minute"
+	}
+	if d > 2*time.Hour {
+		return strconv.Itoa(int((d+time.Hour-1)/time.Hour)) + " hours"
 	}
 	return strconv.Itoa(int((d+time.Minute-1)/time.Minute)) + " minutes"
 }

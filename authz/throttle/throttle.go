@@ -3,6 +3,10 @@
 // A limit is a number of tries in a sliding window, estimated from two fixed
 // windows of the store's counters, so that any number of servers count
 // together and nothing grows with time.
+//
+// Use [Throttle.Try] before what is limited. Where only its failures count,
+// ask [Throttle.Allowed] before it and [Throttle.Count] the failure after it:
+// what runs at once may then exceed the limit.
 package throttle
 
 import (
@@ -56,14 +60,42 @@ func (t *Throttle) Allowed(ctx context.Context, buckets ...Bucket) (wait time.Du
 	return wait, nil
 }
 
-// Count counts a try in each bucket.
+// Try counts a try in each bucket and returns zero, or returns how long to
+// wait because a bucket is full. The decision is by the tally that has this
+// try in it: of any number of tries at once, no more than the limit pass. A
+// bucket that is full already is not filled further, so nobody prolongs
+// another's wait by trying on.
+func (t *Throttle) Try(ctx context.Context, buckets ...Bucket) (wait time.Duration, err error) {
+	if wait, err = t.Allowed(ctx, buckets...); wait > 0 || err != nil {
+		return wait, err
+	}
+	for _, b := range buckets {
+		now := t.now()
+		tally, err := t.count(ctx, b, now)
+		if err != nil {
+			return 0, err
+		}
+		before := tally
+		before.Current--
+		if b.Limit.wait(before, now) > 0 {
+			wait = max(wait, b.Limit.wait(tally, now))
+		}
+	}
+	return wait, nil
+}
+
+// Count counts a try in each bucket, full or not.
 func (t *Throttle) Count(ctx context.Context, buckets ...Bucket) error {
 	for _, b := range buckets {
-		if _, err := t.counters.Count(ctx, t.name(b), 1, t.now(), b.Limit.Window); err != nil {
+		if _, err := t.count(ctx, b, t.now()); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (t *Throttle) count(ctx context.Context, b Bucket, now time.Time) (storage.Tally, error) {
+	return t.counters.Count(ctx, t.name(b), 1, now, b.Limit.Window)
 }
 
 // wait is how long it takes until the estimate allows one more: the previous
@@ -86,7 +118,7 @@ func (l Limit) wait(tally storage.Tally, now time.Time) time.Duration {
 
 func (t *Throttle) name(b Bucket) string {
 	m := hmac.New(sha256.New, t.key[:])
-	m.Write([]byte(b.Kind + "\x00" + b.Whose))
+	m.Write([]byte(b.Kind + "\x00" + b.Whose + "\x00" + b.Limit.Window.String()))
 	return base64.RawURLEncoding.EncodeToString(m.Sum(nil)[:18])
 }
 
