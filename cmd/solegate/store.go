@@ -69,6 +69,8 @@ func operatorFlags(cmds ...*cobra.Command) {
 	}
 }
 
+var errNoMasterKey = errors.New("there is no master key: make one with `solegate key generate-master > master.key`, keep a copy in a safe place, and name it in master_key_file")
+
 // master reads the master key. In development a missing one is made beside
 // the store, unless the store exists already.
 func (c *configuration) master(log *slog.Logger) (keys.Master, error) {
@@ -86,7 +88,7 @@ func (c *configuration) master(log *slog.Logger) (keys.Master, error) {
 	path := c.MasterKeyFile
 	if path == "" {
 		if !c.Development {
-			return keys.Master{}, errors.New("there is no master key: make one with `solegate key generate-master > master.key`, keep a copy in a safe place, and name it in master_key_file")
+			return keys.Master{}, errNoMasterKey
 		}
 		path = filepath.Join(filepath.Dir(c.Store), "master.key")
 		if err := makeMaster(path, c.Store, log); err != nil {
