@@ -107,7 +107,7 @@ func clientFlags(cmd *cobra.Command, c *clients.Client) {
 }
 
 func (a *app) clientRegister(cmd *cobra.Command, _ []string) error {
-	return a.operate(cmd, func(ctx context.Context, o *operator) error {
+	return a.begin(cmd, func(ctx context.Context, o *operator) error {
 		c := clients.Client{CreatedAt: time.Now(), UpdatedAt: time.Now()}
 		clientFlags(cmd, &c)
 		if id, _ := cmd.Flags().GetString("id"); id != "" {

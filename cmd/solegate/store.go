@@ -32,6 +32,18 @@ func open(ctx context.Context, c *configuration) (storage.Store, error) {
 	}
 }
 
+// started reports whether the store exists. A command that only looks, changes
+// or ends something must not begin an empty one because its path was mistyped.
+func started(c *configuration) error {
+	if _, err := os.Stat(c.Store); !errors.Is(err, fs.ErrNotExist) || strings.Contains(c.Store, "://") {
+		return nil // open has more to say about any other trouble
+	}
+	if _, err := os.Stat(filepath.Dir(c.Store)); err != nil {
+		return nil
+	}
+	return fmt.Errorf("there is no store at %s: serve and the first registration make it; name another with --store", c.Store)
+}
+
 // operator is what the commands beside serve work with.
 type operator struct {
 	*configuration
@@ -39,14 +51,27 @@ type operator struct {
 	revoker *revocation.Revoker
 }
 
-// operate opens the store for a command and closes it after.
+// operate opens the store, which must exist, for a command and closes it after.
 func (a *app) operate(cmd *cobra.Command, do func(context.Context, *operator) error) error {
+	return a.with(cmd, started, do)
+}
+
+// begin is operate for the commands that put something first into a store: it
+// is made if there is none.
+func (a *app) begin(cmd *cobra.Command, do func(context.Context, *operator) error) error {
+	return a.with(cmd, func(*configuration) error { return nil }, do)
+}
+
+func (a *app) with(cmd *cobra.Command, ready func(*configuration) error, do func(context.Context, *operator) error) error {
 	c, err := a.load(cmd)
 	if err != nil {
 		return err
 	}
 	if len(c.mistakes) > 0 {
 		return c.err()
+	}
+	if err := ready(c); err != nil {
+		return err
 	}
 	ctx := cmd.Context()
 	store, err := open(ctx, c)
