@@ -97,8 +97,8 @@ func operatorFlags(cmds ...*cobra.Command) {
 var errNoMasterKey = errors.New("there is no master key: make one with `solegate key generate-master > master.key`, keep a copy in a safe place, and name it in master_key_file")
 
 // master reads the master key. In development a missing one is made beside
-// the store, unless the store exists already.
-func (c *configuration) master(log *slog.Logger) (keys.Master, error) {
+// the store, unless the store holds keys that another one sealed.
+func (c *configuration) master(ctx context.Context, store storage.Keys, log *slog.Logger) (keys.Master, error) {
 	var previous [][]byte
 	for _, file := range c.PreviousMasterKeyFiles {
 		text, err := os.ReadFile(file)
@@ -116,7 +116,7 @@ func (c *configuration) master(log *slog.Logger) (keys.Master, error) {
 			return keys.Master{}, errNoMasterKey
 		}
 		path = filepath.Join(filepath.Dir(c.Store), "master.key")
-		if err := makeMaster(path, c.Store, log); err != nil {
+		if err := makeMaster(ctx, path, store, log); err != nil {
 			return keys.Master{}, err
 		}
 	}
@@ -134,8 +134,14 @@ func (c *configuration) master(log *slog.Logger) (keys.Master, error) {
 	return m, nil
 }
 
-func makeMaster(path, store string, log *slog.Logger) error {
+func makeMaster(ctx context.Context, path string, store storage.Keys, log *slog.Logger) error {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// A new one would open nothing, and would lie where the right one belongs.
+	if _, err := store.KeyRing(ctx); err == nil {
+		return fmt.Errorf("the master key %s is gone, and only it opens the keys in the store: put it back, or name it in master_key_file", path)
+	} else if !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
 	text, err := keys.GenerateMaster(rand.Reader)
@@ -156,7 +162,7 @@ func makeMaster(path, store string, log *slog.Logger) error {
 
 // ring opens the key ring.
 func (c *configuration) ring(ctx context.Context, store storage.Store, log *slog.Logger) (*keys.Ring, error) {
-	m, err := c.master(log)
+	m, err := c.master(ctx, store, log)
 	if err != nil {
 		return nil, err
 	}
