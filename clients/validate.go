@@ -64,8 +64,22 @@ func ParseRedirectURI(s string, development bool) (RedirectURI, error) {
 			return "", errors.New("the path hides a slash, dot, percent sign or NUL in an escape")
 		}
 	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return "", errors.New("the query has an escape that is none, or a semicolon")
+	}
+	for _, name := range answered {
+		if query.Has(name) {
+			return "", fmt.Errorf("the query has a parameter %s: the answer brings its own, and the app would read this one", name)
+		}
+	}
 	return RedirectURI(s), nil
 }
+
+// answered are the parameters that an answer is given by (RFC 6749 §4.1.2 and
+// §4.1.2.1, RFC 9207 §2). A query that is registered stays in front of them,
+// and most libraries read the first of two.
+var answered = []string{"code", "state", "iss", "error", "error_description", "error_uri"}
 
 // ParseOrigin returns s as a web origin if it may be registered: scheme, host
 // and, if it is not the default one, port, as browsers send it (RFC 6454 §6.2).

@@ -28,7 +28,8 @@ func TestParseRedirectURI(t *testing.T) {
 		"https://app.example.com", "https://app.example.com/../cb", "https://app.example.com/./cb", "https://app.example.com/a/%2e%2e/cb", "https://app.example.com/a%2Fb", "https://app.example.com/a%5cb", "https://app.example.com/%00", "https://app.example.com/%252e", "https://app.example.com//cb",
 		`https://app.example.com\cb`, "https://app.example.com/c b", "https://app.example.com/cb\r\n", "https://app.example.com/cb\x00", "https://bücher.example/cb", "https://app.example.com/ü",
 		"https://2130706433/cb", "https://0x7f.1/cb", "https://127.1/cb", "https://[::ffff:127.0.0.1]/cb", "https://[0:0::1]/cb", "https://[fe80::1%25eth0]/cb",
-		"https://app.example.com/" + strings.Repeat("a", 3000), "https://app.example.com/cb?<script>", `https://app.example.com/cb"`,
+		"https://app.example.com/" + strings.Repeat("a", 3000), "https://app.example.com/cb?<script>", "https://app.example.com/cb?iss=https://evil.net", "https://app.example.com/cb?a=b&state=x", "https://app.example.com/cb?c%6Fde=x", "https://app.example.com/cb?error", "https://app.example.com/cb?x=%zz", "https://app.example.com/cb?a;state=x",
+		`https://app.example.com/cb"`,
 	} {
 		if _, err := clients.ParseRedirectURI(s, false); err == nil {
 			t.Errorf("%q was accepted", s)

@@ -107,7 +107,7 @@ func clientFlags(cmd *cobra.Command, c *clients.Client) {
 }
 
 func (a *app) clientRegister(cmd *cobra.Command, _ []string) error {
-	return a.operate(cmd, func(ctx context.Context, o *operator) error {
+	return a.begin(cmd, func(ctx context.Context, o *operator) error {
 		c := clients.Client{CreatedAt: time.Now(), UpdatedAt: time.Now()}
 		clientFlags(cmd, &c)
 		if id, _ := cmd.Flags().GetString("id"); id != "" {
@@ -139,9 +139,9 @@ func (a *app) clientRegister(cmd *cobra.Command, _ []string) error {
 		if a.json {
 			return a.showClient(c)
 		}
-		post := c.RedirectURIs[0]
+		var post string // a line only if it is registered: any other is refused
 		if len(c.PostLogoutRedirectURIs) > 0 {
-			post = c.PostLogoutRedirectURIs[0]
+			post = fmt.Sprintf("\n    post_logout_redirect_uri: %q,", c.PostLogoutRedirectURIs[0])
 		}
 		return a.answer(nil, registered, c.ID, issuer, c.ID, c.RedirectURIs[0], post, strings.Join(c.Scopes, " "), issuer, c.Audiences[0], issuer, c.Audiences[0], issuer)
 	})
@@ -157,8 +157,7 @@ In the app (oidc-client-ts):
   new UserManager({
     authority: "%s",
     client_id: "%s",
-    redirect_uri: "%s",
-    post_logout_redirect_uri: "%s",
+    redirect_uri: "%s",%s
     scope: "%s",
   })
 
@@ -228,7 +227,16 @@ func (a *app) showClient(c clients.Client) error {
 		row("audiences\t%s", join(c.Audiences))
 		row("scopes\t%s", join(c.Scopes))
 		row("ID token algorithm\t%s", c.IDTokenAlg)
+		row("ID token at refresh\t%t", c.RefreshIDToken)
 		row("consent\t%t", c.Consent)
+		for _, life := range []struct {
+			name  string
+			value time.Duration
+		}{{"access token life", c.AccessTokenLife}, {"refresh idle", c.RefreshIdle}, {"refresh life", c.RefreshLife}} {
+			if life.value > 0 { // else the server's
+				row("%s\t%s", life.name, life.value)
+			}
+		}
 		row("created\t%s", when(c.CreatedAt))
 		row("updated\t%s", when(c.UpdatedAt))
 	})

@@ -124,8 +124,15 @@ func (c *configuration) check() {
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
 		c.mistakef("tls", "certificate and key belong together: set both or neither")
 	}
-	if c.MasterKey != "" && c.MasterKeyFile != "" {
+	switch {
+	case c.MasterKey != "" && c.MasterKeyFile != "":
 		c.mistakef("master_key", "it is set beside master_key_file: set one of them")
+	case c.MasterKey != "":
+		if _, err := keys.ParseMaster([]byte(c.MasterKey)); err != nil {
+			c.mistakef("master_key", "%v", err)
+		}
+	case c.MasterKeyFile == "" && !c.Development:
+		c.mistakef("master_key_file", "%v", errNoMasterKey)
 	}
 	if c.Store == "" {
 		c.mistakef("store", "it is empty: name the SQLite file")
@@ -149,6 +156,9 @@ func (c *configuration) check() {
 	}
 	if _, err := c.level(); err != nil {
 		c.mistakef("log.level", "%q is none of debug, info, warn, error", c.Log.Level)
+	}
+	if p := c.Runtime.GCPercent; p < 10 || p > 10_000 {
+		c.mistakef("runtime.gc_percent", "%d is not between 10 and 10000", p)
 	}
 	if _, err := c.memoryLimit(); err != nil {
 		c.mistakef("runtime.memory_limit", "%v", err)

@@ -26,7 +26,7 @@ type resourceServer struct {
 
 func (a *app) resource() *cobra.Command {
 	register := &cobra.Command{Use: "register", Short: "Give an API a credential of its own, for introspection", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		return a.operate(cmd, func(ctx context.Context, o *operator) error {
+		return a.begin(cmd, func(ctx context.Context, o *operator) error {
 			rs := clients.ResourceServer{CreatedAt: time.Now(), UpdatedAt: time.Now()}
 			rs.Audience, _ = cmd.Flags().GetString("audience")
 			rs.Name, _ = cmd.Flags().GetString("name")

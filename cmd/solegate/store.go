@@ -32,6 +32,18 @@ func open(ctx context.Context, c *configuration) (storage.Store, error) {
 	}
 }
 
+// started reports whether the store exists. A command that only looks, changes
+// or ends something must not begin an empty one because its path was mistyped.
+func started(c *configuration) error {
+	if _, err := os.Stat(c.Store); !errors.Is(err, fs.ErrNotExist) || strings.Contains(c.Store, "://") {
+		return nil // open has more to say about any other trouble
+	}
+	if _, err := os.Stat(filepath.Dir(c.Store)); err != nil {
+		return nil
+	}
+	return fmt.Errorf("there is no store at %s: serve and the first registration make it; name another with --store", c.Store)
+}
+
 // operator is what the commands beside serve work with.
 type operator struct {
 	*configuration
@@ -39,14 +51,27 @@ type operator struct {
 	revoker *revocation.Revoker
 }
 
-// operate opens the store for a command and closes it after.
+// operate opens the store, which must exist, for a command and closes it after.
 func (a *app) operate(cmd *cobra.Command, do func(context.Context, *operator) error) error {
+	return a.with(cmd, started, do)
+}
+
+// begin is operate for the commands that put something first into a store: it
+// is made if there is none.
+func (a *app) begin(cmd *cobra.Command, do func(context.Context, *operator) error) error {
+	return a.with(cmd, func(*configuration) error { return nil }, do)
+}
+
+func (a *app) with(cmd *cobra.Command, ready func(*configuration) error, do func(context.Context, *operator) error) error {
 	c, err := a.load(cmd)
 	if err != nil {
 		return err
 	}
 	if len(c.mistakes) > 0 {
 		return c.err()
+	}
+	if err := ready(c); err != nil {
+		return err
 	}
 	ctx := cmd.Context()
 	store, err := open(ctx, c)
@@ -69,9 +94,11 @@ func operatorFlags(cmds ...*cobra.Command) {
 	}
 }
 
+var errNoMasterKey = errors.New("there is no master key: make one with `solegate key generate-master > master.key`, keep a copy in a safe place, and name it in master_key_file")
+
 // master reads the master key. In development a missing one is made beside
-// the store, unless the store exists already.
-func (c *configuration) master(log *slog.Logger) (keys.Master, error) {
+// the store, unless the store holds keys that another one sealed.
+func (c *configuration) master(ctx context.Context, store storage.Keys, log *slog.Logger) (keys.Master, error) {
 	var previous [][]byte
 	for _, file := range c.PreviousMasterKeyFiles {
 		text, err := os.ReadFile(file)
@@ -86,10 +113,10 @@ func (c *configuration) master(log *slog.Logger) (keys.Master, error) {
 	path := c.MasterKeyFile
 	if path == "" {
 		if !c.Development {
-			return keys.Master{}, errors.New("there is no master key: make one with `solegate key generate-master > master.key`, keep a copy in a safe place, and name it in master_key_file")
+			return keys.Master{}, errNoMasterKey
 		}
 		path = filepath.Join(filepath.Dir(c.Store), "master.key")
-		if err := makeMaster(path, c.Store, log); err != nil {
+		if err := makeMaster(ctx, path, store, log); err != nil {
 			return keys.Master{}, err
 		}
 	}
@@ -107,8 +134,14 @@ func (c *configuration) master(log *slog.Logger) (keys.Master, error) {
 	return m, nil
 }
 
-func makeMaster(path, store string, log *slog.Logger) error {
+func makeMaster(ctx context.Context, path string, store storage.Keys, log *slog.Logger) error {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// A new one would open nothing, and would lie where the right one belongs.
+	if _, err := store.KeyRing(ctx); err == nil {
+		return fmt.Errorf("the master key %s is gone, and only it opens the keys in the store: put it back, or name it in master_key_file", path)
+	} else if !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
 	text, err := keys.GenerateMaster(rand.Reader)
@@ -129,7 +162,7 @@ func makeMaster(path, store string, log *slog.Logger) error {
 
 // ring opens the key ring.
 func (c *configuration) ring(ctx context.Context, store storage.Store, log *slog.Logger) (*keys.Ring, error) {
-	m, err := c.master(log)
+	m, err := c.master(ctx, store, log)
 	if err != nil {
 		return nil, err
 	}

@@ -113,7 +113,7 @@ func (a *app) user() *cobra.Command {
 }
 
 func (a *app) userAdd(cmd *cobra.Command, args []string) error {
-	return a.operate(cmd, func(ctx context.Context, o *operator) error {
+	return a.begin(cmd, func(ctx context.Context, o *operator) error {
 		name, err := login.NormalizeName(args[0])
 		if err != nil {
 			return usagef("%q: %w", args[0], err)
