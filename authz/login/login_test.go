@@ -2,6 +2,7 @@ package login
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -48,6 +49,28 @@ func FuzzSessionCookie(f *testing.F) {
 			t.Errorf("%q was taken for a session", value)
 		}
 	})
+}
+
+// The longest request that the authorization endpoint lets through still fits
+// into a URL that every browser and proxy takes.
+func TestPendingFitsIntoAURL(t *testing.T) {
+	var sealed []byte
+	l := &Login{Config: Config{Seal: func(_ string, plain []byte) string { sealed = plain; return "" }}}
+	p := Pending{
+		Parameters: url.Values{"state": {strings.Repeat("<", 1024)}, "nonce": {strings.Repeat("<", 512)}, "login_hint": {strings.Repeat("<", 4096)}},
+		LoginHint:  strings.Repeat("<", 4096),
+	}
+	if _, err := l.sealPending(loginPurpose, "browser", p); err != nil {
+		t.Fatal(err)
+	}
+	if len(sealed) > 3000 || !strings.Contains(string(sealed), p.Parameters.Get("state")) || len(p.Parameters["login_hint"]) != 1 {
+		t.Errorf("%d bytes to seal: %s", len(sealed), sealed)
+	}
+	p.LoginHint = "alice"
+	p.Parameters.Set("login_hint", "alice")
+	if _, err := l.sealPending(loginPurpose, "browser", p); err != nil || strings.Count(string(sealed), `"alice"`) != 2 {
+		t.Errorf("a hint that names somebody is gone: %s, %v", sealed, err)
+	}
 }
 
 func TestSecondCookieIsRefused(t *testing.T) {

@@ -1,9 +1,11 @@
 package login
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"time"
@@ -32,11 +34,17 @@ type sealedRequest struct {
 var ErrPending = errors.New("the pending request is not valid here")
 
 func (l *Login) sealPending(purpose, browser string, p Pending) (string, error) {
-	plain, err := json.Marshal(sealedRequest{p, browser})
-	if err != nil {
+	if len(p.LoginHint) > maxUsername { // it names nobody, and the URL has to stay short
+		p.LoginHint, p.Parameters = "", maps.Clone(p.Parameters)
+		p.Parameters.Del("login_hint")
+	}
+	var plain bytes.Buffer
+	e := json.NewEncoder(&plain)
+	e.SetEscapeHTML(false) // a state of angle brackets would become six times as long
+	if err := e.Encode(sealedRequest{p, browser}); err != nil {
 		return "", err
 	}
-	return l.Seal(purpose, plain), nil
+	return l.Seal(purpose, plain.Bytes()), nil
 }
 
 func (l *Login) unsealPending(r *http.Request, purpose, sealed string) (Pending, error) {
