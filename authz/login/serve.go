@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"mime"
 	"net/http"
 	"net/url"
@@ -280,7 +281,11 @@ func (l *Login) ended(w http.ResponseWriter, r *http.Request, err error) {
 
 func (l *Login) fail(w http.ResponseWriter, r *http.Request, status int, title, text string, cause error) {
 	id := l.RequestID(r)
-	l.Log.Info("page refused", "path", r.URL.Path, "page", title, "cause", cause, "request", id)
+	level := slog.LevelInfo
+	if status >= 500 {
+		level = slog.LevelError
+	}
+	l.Log.Log(r.Context(), level, "page refused", "path", r.URL.Path, "page", title, "cause", cause, "request", id)
 	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}

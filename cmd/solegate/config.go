@@ -53,7 +53,7 @@ type settings struct {
 		Memory     uint32 `yaml:"memory" default:"65536" doc:"Memory of a password hash (Argon2id), in KiB."`
 		Time       uint32 `yaml:"time" default:"3" doc:"Passes of a password hash."`
 		Threads    uint8  `yaml:"threads" default:"1" doc:"Threads of a password hash."`
-		Concurrent int    `yaml:"concurrent" default:"0" doc:"Password hashes that run at once; 0 means half of the processors."`
+		Concurrent int    `yaml:"concurrent" default:"0" doc:"Password hashes that run at once; 0 means half of the processors, 4 at most."`
 	} `yaml:"password"`
 
 	Log struct {

@@ -25,14 +25,16 @@ import (
 // Params are the cost of a hash and the bounds of how many run. The zero value
 // of a field is its default.
 type Params struct {
-	// Memory in KiB: 65536 by default, 8192 to 1048576.
+	// Memory in KiB: 65536 by default, 64 to 1048576. Below 8192 is for tests
+	// and development: the command refuses it elsewhere.
 	Memory uint32
 	// Time is the number of passes: 3 by default, 1 to 16.
 	Time uint32
 	// Threads: 1 by default, 1 to 16.
 	Threads uint8
 	// Concurrent is how many hashes run at once: half of the processors by
-	// default, so that a flood of logins leaves the rest of the server alive.
+	// default, but at most 4, so that a flood of logins leaves the rest of the
+	// server alive and takes no more than 4 times Memory.
 	Concurrent int
 	// Queue is how many may wait for that: 32 by default.
 	Queue int
@@ -58,7 +60,7 @@ func (p *Params) complete() error {
 		p.Threads = 1
 	}
 	if p.Concurrent == 0 {
-		p.Concurrent = max(1, runtime.GOMAXPROCS(0)/2)
+		p.Concurrent = min(max(1, runtime.GOMAXPROCS(0)/2), 4)
 	}
 	if p.Queue == 0 {
 		p.Queue = 32
