@@ -128,7 +128,7 @@ func (s *Server) liveToken(ctx context.Context, token string) (t provider.Access
 		return t, st, c, err
 	}
 	const refusal = "The access token was revoked."
-	st, err = s.Store.Standing(ctx, t.Grant)
+	st, err = s.Store.Standing(ctx, t.Grant, clients.ID(t.ClientID))
 	if errors.Is(err, storage.ErrNotFound) {
 		return t, st, c, oauth.Errorf(oauth.InvalidToken, refusal, "no grant %s", t.Grant)
 	} else if err != nil {

@@ -20,7 +20,10 @@ var walls = []struct{ imported, by, reason string }{
 	{"github.com/spf13/cobra", "cmd/solegate", "the command line is not the product"},
 	{"github.com/goccy/go-yaml/...", "cmd/solegate", "the configuration file is not the product"},
 	{module + "storage/sqlite", "cmd/...", "only main names a backend"},
+	{module + "storage/redis", "cmd/...", "only main names a backend"},
+	{"github.com/redis/go-redis/v9/...", "storage/redis", "a backend is one package"},
 	{module + "storage/storagetest", "", "it is for tests"},
+	{module + "storage/redis/redistest", "", "it is for tests"},
 	{module + "authz/authztest", "", "it is for tests"},
 	{module + "cmd/...", "cmd/...", "nothing depends on a command"},
 	{module + "authz/login", "authz cmd/solegate", "the endpoints decide when somebody logs in; the command line knows what a user name is"},
@@ -37,7 +40,9 @@ var floors = map[string]string{
 	"authz/audit":          "clients storage",
 	"authz/throttle":       "storage",
 	"authz/login/password": "",
-	"storage/sqlite":       "clients storage",
+	"storage/record":       "clients storage",
+	"storage/sqlite":       "clients storage storage/record",
+	"storage/redis":        "clients storage storage/record",
 }
 
 func TestWalls(t *testing.T) {

@@ -61,10 +61,12 @@ var (
 type UserID string
 
 // SessionID identifies a login session; it is the sid of tokens. It is not
-// what the browser proves itself with: that is the secret beside it.
+// what the browser proves itself with: that is the secret beside it. It begins
+// with its user's: see [NewSessionID].
 type SessionID string
 
-// GrantID identifies a grant. Access tokens name it, so it is no secret.
+// GrantID identifies a grant. Access tokens name it, so it is no secret. It
+// begins with its session's: see [NewGrantID].
 type GrantID string
 
 // Hash is the SHA-256 of a random secret. The zero Hash matches nothing.
@@ -184,8 +186,8 @@ type Standing struct {
 	Grant   Grant
 	Session Session
 	User    User
-	// ClientVersion is the Version of the grant's client, zero when that is
-	// gone: whoever knows the client by that version knows it as it is now.
+	// ClientVersion is the Version of the client that was named, zero when
+	// that is gone: whoever knows it by that version knows it as it is now.
 	ClientVersion uint64
 }
 
@@ -235,6 +237,8 @@ type Store interface {
 	// grants past Expires (and codes never redeemed past CodeExpires by an
 	// hour), sessions past Expires, counters of past windows. It returns how
 	// many; fewer than limit means that nothing is left. The space is reused.
+	// An engine that removes records when their time has come, by a clock of
+	// its own, leaves it nothing to do.
 	Sweep(ctx context.Context, now time.Time, limit int) (int, error)
 
 	Close() error
@@ -291,6 +295,8 @@ type Users interface {
 
 // Sessions keeps the login sessions, by ID.
 type Sessions interface {
+	// CreateSession stores a session whose ID is of its User. ErrExists when
+	// the ID is taken.
 	CreateSession(ctx context.Context, s Session) error
 	// SessionUser reads a session and its user in one trip. ErrNotFound when
 	// either is gone. The caller checks the secret, the expiries and EndedAt.
@@ -332,12 +338,15 @@ type Rotation struct {
 
 // Grants keeps the grants, by ID.
 type Grants interface {
-	// CreateGrant stores a grant whose code was just issued.
+	// CreateGrant stores a grant whose ID is of its Session and User, all of
+	// it: also one that was used before, of another store. ErrExists when the
+	// ID is taken.
 	CreateGrant(ctx context.Context, g Grant) error
 
-	// Standing reads a grant with its session and user, in one trip.
-	// ErrNotFound when there is no such grant.
-	Standing(ctx context.Context, id GrantID) (Standing, error)
+	// Standing reads a grant with its session and user, and the version of
+	// the client that presents it, in one trip. ErrNotFound when there is no
+	// such grant.
+	Standing(ctx context.Context, id GrantID, client clients.ID) (Standing, error)
 
 	// Redeem spends the code of a grant: exactly one caller ever gets nil.
 	// It sets RedeemedAt, Generation 1, RotatedAt zero, IdleExpires and

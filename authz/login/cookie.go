@@ -65,11 +65,12 @@ func (l *Login) sessionCookie(r *http.Request) (storage.SessionID, []byte, bool)
 	if !ok {
 		return "", nil, false
 	}
-	id, text, ok := strings.Cut(v, ".")
-	if !ok || id == "" {
+	i := strings.LastIndexByte(v, '.')
+	if i < 1 {
 		return "", nil, false
 	}
-	secret, err := b64.DecodeString(text)
+	id := v[:i]
+	secret, err := b64.DecodeString(v[i+1:])
 	if err != nil || len(secret) != 32 {
 		return "", nil, false
 	}

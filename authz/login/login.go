@@ -159,7 +159,7 @@ func (l *Login) Current(r *http.Request) (s storage.Session, u storage.User, err
 // being checked ends it. A browser's session of somebody else ends: an
 // identifier from before the login is worth nothing after it.
 func (l *Login) start(ctx context.Context, w http.ResponseWriter, r *http.Request, u storage.User, at time.Time) (storage.Session, error) {
-	id, err := clients.NewID(l.Rand)
+	id, err := storage.NewSessionID(u.ID, l.Rand)
 	if err != nil {
 		return storage.Session{}, err
 	}
@@ -168,7 +168,7 @@ func (l *Login) start(ctx context.Context, w http.ResponseWriter, r *http.Reques
 		return storage.Session{}, err
 	}
 	s := storage.Session{
-		ID: storage.SessionID(id), Secret: sha256.Sum256(secret), User: u.ID,
+		ID: id, Secret: sha256.Sum256(secret), User: u.ID,
 		AuthTime: at, ACR: ACRPassword, AMR: []string{AMRPassword},
 		CreatedAt: at, LastSeen: at, IdleExpires: at.Add(l.SessionIdle), Expires: at.Add(l.SessionLife),
 		Address: l.Address(r).String(), UserAgent: shorten(r.UserAgent(), 256),

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"strings"
 
 	"github.com/ory/fosite"
 	"github.com/ory/fosite/handler/oauth2"
@@ -18,9 +19,9 @@ import (
 
 // A code and a refresh token are made, not stored:
 //
-//	code          = "sgc_" base64url( grant id | tag )
-//	refresh token = "sgr_" base64url( grant id | generation | tag )
-//	tag           = HMAC-SHA-256( token key, kind | grant id | generation | salt )
+//	code          = "sgc_" grant id "." base64url( tag )
+//	refresh token = "sgr_" grant id "." base64url( generation | tag )
+//	tag           = HMAC-SHA-256( token key, kind | generation | salt | grant id )
 //
 // The salt is random and in the grant's record, the token key is sealed:
 // neither a copy of the store nor the key alone makes a token. Because the
@@ -33,7 +34,6 @@ const (
 	codePrefix    = "sgc_"
 	refreshPrefix = "sgr_"
 
-	idSize         = 16
 	generationSize = 8
 	tagSize        = sha256.Size
 )
@@ -46,42 +46,34 @@ var _ oauth2.CoreStrategy = strategy{}
 // b64 refuses non-canonical spellings: one token, one string.
 var b64 = base64.RawURLEncoding.Strict()
 
-// newGrantID returns the id of a new grant, 128 random bits, and its salt.
-func (p *Provider) newGrantID() (id storage.GrantID, salt [16]byte, err error) {
-	var random [idSize + 16]byte
-	if _, err := io.ReadFull(p.Rand, random[:]); err != nil {
+// newGrantID returns the id of a new grant of a session, and its salt.
+func (p *Provider) newGrantID(session storage.SessionID) (id storage.GrantID, salt [16]byte, err error) {
+	if _, err := io.ReadFull(p.Rand, salt[:]); err != nil {
 		return "", salt, err
 	}
-	copy(salt[:], random[idSize:])
-	return storage.GrantID(b64.EncodeToString(random[:idSize])), salt, nil
+	id, err = storage.NewGrantID(session, p.Rand)
+	return id, salt, err
 }
 
 func (p *Provider) tag(prefix string, g storage.Grant, generation uint64) []byte {
 	m := hmac.New(sha256.New, p.tokenKey[:])
-	buf := make([]byte, 0, 96)
-	buf = append(buf, prefix...)
-	buf = append(buf, g.ID...) // of fixed length, like all that follows
+	buf := make([]byte, 0, 128)
+	buf = append(buf, prefix...) // of fixed length, like all before the id
 	buf = binary.BigEndian.AppendUint64(buf, generation)
 	buf = append(buf, g.Salt[:]...)
+	buf = append(buf, g.ID...)
 	m.Write(buf)
 	return m.Sum(nil)
 }
 
-func (p *Provider) newCode(g storage.Grant) (string, error) {
-	id, err := b64.DecodeString(string(g.ID))
-	if err != nil {
-		return "", err
-	}
-	return codePrefix + b64.EncodeToString(append(id, p.tag(codePrefix, g, 0)...)), nil
+func (p *Provider) newCode(g storage.Grant) string {
+	return codePrefix + string(g.ID) + "." + b64.EncodeToString(p.tag(codePrefix, g, 0))
 }
 
-func (p *Provider) newRefreshToken(g storage.Grant, generation uint64) (string, error) {
-	id, err := b64.DecodeString(string(g.ID))
-	if err != nil {
-		return "", err
-	}
-	id = binary.BigEndian.AppendUint64(id, generation)
-	return refreshPrefix + b64.EncodeToString(append(id, p.tag(refreshPrefix, g, generation)...)), nil
+func (p *Provider) newRefreshToken(g storage.Grant, generation uint64) string {
+	proof := make([]byte, generationSize, generationSize+tagSize)
+	binary.BigEndian.PutUint64(proof, generation)
+	return refreshPrefix + string(g.ID) + "." + b64.EncodeToString(append(proof, p.tag(refreshPrefix, g, generation)...))
 }
 
 func (p *Provider) isCode(g storage.Grant, tag []byte) bool {
@@ -94,29 +86,31 @@ func (p *Provider) isRefreshToken(g storage.Grant, generation uint64, tag []byte
 
 // parseCode takes a code apart. It says nothing about whether it is one.
 func parseCode(s string) (id storage.GrantID, tag []byte, ok bool) {
-	b, ok := parse(s, codePrefix, idSize+tagSize)
-	if !ok {
-		return "", nil, false
-	}
-	return storage.GrantID(b64.EncodeToString(b[:idSize])), b[idSize:], true
+	return parse(s, codePrefix, tagSize)
 }
 
 // parseRefreshToken takes a refresh token apart. It says nothing about
 // whether it is one.
 func parseRefreshToken(s string) (id storage.GrantID, generation uint64, tag []byte, ok bool) {
-	b, ok := parse(s, refreshPrefix, idSize+generationSize+tagSize)
+	id, b, ok := parse(s, refreshPrefix, generationSize+tagSize)
 	if !ok {
 		return "", 0, nil, false
 	}
-	return storage.GrantID(b64.EncodeToString(b[:idSize])), binary.BigEndian.Uint64(b[idSize:]), b[idSize+generationSize:], true
+	return id, binary.BigEndian.Uint64(b), b[generationSize:], true
 }
 
-func parse(s, prefix string, size int) ([]byte, bool) {
-	if len(s) != len(prefix)+b64.EncodedLen(size) || s[:len(prefix)] != prefix {
-		return nil, false
+// maxGrantID bounds what is looked up for whoever asks.
+const maxGrantID = 256
+
+func parse(s, prefix string, size int) (id storage.GrantID, proof []byte, ok bool) {
+	s, ok = strings.CutPrefix(s, prefix)
+	end := len(s) - b64.EncodedLen(size) - 1
+	if !ok || end < 1 || end > maxGrantID || s[end] != '.' {
+		return "", nil, false
 	}
-	b, err := b64.DecodeString(s[len(prefix):])
-	return b, err == nil
+	id = storage.GrantID(s[:end])
+	proof, err := b64.DecodeString(s[end+1:])
+	return id, proof, err == nil && id.User() != ""
 }
 
 // Signatures are fosite's storage keys. Ours is the grant's id: no key ever
@@ -137,11 +131,10 @@ func (s strategy) AccessTokenSignature(context.Context, string) string { return 
 func (s strategy) GenerateAuthorizeCode(ctx context.Context, _ fosite.Requester) (string, string, error) {
 	w := workOf(ctx)
 	var err error
-	if w.grant.ID, w.grant.Salt, err = s.p.newGrantID(); err != nil {
+	if w.grant.ID, w.grant.Salt, err = s.p.newGrantID(w.authorization.Session.ID); err != nil {
 		return "", "", err
 	}
-	code, err := s.p.newCode(w.grant)
-	return code, string(w.grant.ID), err
+	return s.p.newCode(w.grant), string(w.grant.ID), nil
 }
 
 func (s strategy) GenerateRefreshToken(ctx context.Context, _ fosite.Requester) (string, string, error) {
@@ -149,8 +142,7 @@ func (s strategy) GenerateRefreshToken(ctx context.Context, _ fosite.Requester) 
 	g := w.standing.Grant
 	// After a redemption the generation is 1, after a rotation the next one;
 	// for a client that asks again it is the one that is live already.
-	token, err := s.p.newRefreshToken(g, w.generation+1)
-	return token, string(g.ID), err
+	return s.p.newRefreshToken(g, w.generation+1), string(g.ID), nil
 }
 
 // The work has validated code and refresh token when it read the grant:
@@ -170,7 +162,7 @@ func (p *Provider) GrantOfRefreshToken(ctx context.Context, c clients.Client, to
 	if !ok {
 		return "", nil
 	}
-	st, err := p.Grants.Standing(ctx, id)
+	st, err := p.Grants.Standing(ctx, id, c.ID)
 	if errors.Is(err, storage.ErrNotFound) {
 		return "", nil
 	} else if err != nil {

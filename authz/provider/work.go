@@ -60,7 +60,7 @@ func (w *work) read(ctx context.Context, id storage.GrantID, refusal string) (*s
 	if w.standing != nil {
 		return w.standing, nil
 	}
-	st, err := w.provider.Grants.Standing(ctx, id)
+	st, err := w.provider.Grants.Standing(ctx, id, w.client.ID)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, oauth.Errorf(oauth.InvalidGrant, refusal, "no grant %s", id)
 	} else if err != nil {

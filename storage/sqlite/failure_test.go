@@ -22,14 +22,14 @@ func TestCommitFails(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "solegate.db"))
 	defer s.Close()
 	sqlite.FailCommits(t, s, true)
-	if err := s.CreateGrant(t.Context(), grant("g")); !errors.Is(err, storage.ErrUnknown) || errors.Is(err, storage.ErrUnavailable) {
+	if err := s.CreateGrant(t.Context(), grant("u.s.g")); !errors.Is(err, storage.ErrUnknown) || errors.Is(err, storage.ErrUnavailable) {
 		t.Errorf("a failed commit was answered by %v, ErrUnknown expected", err)
 	}
 	sqlite.FailCommits(t, s, false)
-	if _, err := s.Standing(t.Context(), "g"); !errors.Is(err, storage.ErrNotFound) {
+	if _, err := s.Standing(t.Context(), "u.s.g", "spa"); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("what was rolled back is read: %v", err)
 	}
-	if err := s.CreateGrant(t.Context(), grant("g")); err != nil {
+	if err := s.CreateGrant(t.Context(), grant("u.s.g")); err != nil {
 		t.Errorf("after a failed commit: %v", err)
 	}
 }
@@ -49,26 +49,26 @@ func TestFailureLeavesTheBatchAlone(t *testing.T) {
 	if _, err := db.Exec(`CREATE TRIGGER bad BEFORE UPDATE OF revoked_at ON grants WHEN new.revoked_for = 'bad' BEGIN SELECT raise(ROLLBACK, 'bad'); END`); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.CreateGrant(t.Context(), grant("g")); err != nil {
+	if err := s.CreateGrant(t.Context(), grant("u.s.g")); err != nil {
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
 	for w := range 16 {
 		wg.Go(func() {
 			for i := range 20 {
-				id := fmt.Sprintf("%d-%d", w, i)
+				id := fmt.Sprintf("u.s.%d-%d", w, i)
 				switch i % 4 {
 				case 0:
-					s.RevokeGrant(t.Context(), "g", start, "bad")
+					s.RevokeGrant(t.Context(), "u.s.g", start, "bad")
 				case 1:
-					if err := s.CreateGrant(t.Context(), grant("g")); !errors.Is(err, storage.ErrExists) {
+					if err := s.CreateGrant(t.Context(), grant("u.s.g")); !errors.Is(err, storage.ErrExists) {
 						t.Errorf("a grant that exists: %v", err)
 					}
 				default:
 					if err := s.CreateGrant(t.Context(), grant(id)); err != nil {
 						t.Errorf("beside a failure: %v", err)
 					}
-					if _, err := s.Standing(t.Context(), storage.GrantID(id)); err != nil {
+					if _, err := s.Standing(t.Context(), storage.GrantID(id), "spa"); err != nil {
 						t.Errorf("acknowledged and lost: %v", err)
 					}
 				}
@@ -76,7 +76,7 @@ func TestFailureLeavesTheBatchAlone(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if st, err := s.Standing(t.Context(), "g"); err != nil || !st.Grant.RevokedAt.IsZero() {
+	if st, err := s.Standing(t.Context(), "u.s.g", "spa"); err != nil || !st.Grant.RevokedAt.IsZero() {
 		t.Errorf("what failed happened: %+v, %v", st.Grant, err)
 	}
 }
@@ -101,15 +101,15 @@ func TestAbandonedWhileItWaits(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	err = s.CreateGrant(ctx, grant("g"))
+	err = s.CreateGrant(ctx, grant("u.s.g"))
 	if !errors.Is(err, storage.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("an abandoned write: %v", err)
 	}
 	tx.Rollback()
-	if err := s.CreateGrant(t.Context(), grant("later")); err != nil { // it comes after "g"
+	if err := s.CreateGrant(t.Context(), grant("u.s.later")); err != nil { // it comes after "g"
 		t.Fatal(err)
 	}
-	if _, err := s.Standing(t.Context(), "g"); !errors.Is(err, storage.ErrNotFound) {
+	if _, err := s.Standing(t.Context(), "u.s.g", "spa"); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("an abandoned write happened: %v", err)
 	}
 }
@@ -185,10 +185,10 @@ func TestWALShrinks(t *testing.T) {
 		}
 		return info.Size()
 	}
-	large := grant("")
+	large := grant("u.s.")
 	large.Nonce = strings.Repeat("x", 1<<20)
 	write := func(id string) {
-		large.ID = storage.GrantID(id)
+		large.ID = storage.GrantID("u.s." + id)
 		if err := s.CreateGrant(t.Context(), large); err != nil {
 			t.Fatal(err)
 		}

@@ -3,17 +3,23 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"time"
 
+	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
+	"github.com/solegate/solegate/storage/record"
 )
 
 // CreateGrant implements [storage.Grants].
 func (s *Store) CreateGrant(ctx context.Context, g storage.Grant) error {
-	data := encodeGrant(g)
+	if g.User != g.ID.User() || g.Session != g.ID.Session() {
+		return fmt.Errorf("grant %q of session %q: its identifier must say whose it is", g.ID, g.Session)
+	}
+	data := record.EncodeGrant(g)
 	return s.do(ctx, func(w *writes) error {
-		_, err := w.exec(stmtCreateGrant, string(g.ID), string(g.User), string(g.Session), string(g.Client), nanos(g.CodeExpires), nanos(g.RedeemedAt),
-			int64(g.Generation), nanos(g.RotatedAt), nanos(g.IdleExpires), nanos(g.Expires), nanos(g.RevokedAt), g.RevokedFor, data)
+		_, err := w.exec(stmtCreateGrant, string(g.ID), string(g.User), string(g.Session), string(g.Client), record.Nanos(g.CodeExpires), record.Nanos(g.RedeemedAt),
+			int64(g.Generation), record.Nanos(g.RotatedAt), record.Nanos(g.IdleExpires), record.Nanos(g.Expires), record.Nanos(g.RevokedAt), g.RevokedFor, data)
 		return err
 	})
 }
@@ -29,29 +35,29 @@ func (r *grantRow) into() []any {
 	return []any{&r.redeemedAt, &r.generation, &r.rotatedAt, &r.idleExpires, &r.expires, &r.revokedAt, &r.revokedFor, &r.data}
 }
 
-func (r *grantRow) grant(s *Store) (g storage.Grant, err error) {
-	if g, err = decodeGrant(r.data); err != nil {
+func (r *grantRow) grant(s *Store, id storage.GrantID) (g storage.Grant, err error) {
+	if g, err = record.DecodeGrant(id, r.data); err != nil {
 		return storage.Grant{}, s.damaged(err)
 	}
-	g.RedeemedAt, g.Generation, g.RotatedAt = instant(r.redeemedAt), uint64(r.generation), instant(r.rotatedAt)
-	g.IdleExpires, g.Expires = instant(r.idleExpires), instant(r.expires)
-	g.RevokedAt, g.RevokedFor = instant(r.revokedAt), r.revokedFor
+	g.RedeemedAt, g.Generation, g.RotatedAt = record.Instant(r.redeemedAt), uint64(r.generation), record.Instant(r.rotatedAt)
+	g.IdleExpires, g.Expires = record.Instant(r.idleExpires), record.Instant(r.expires)
+	g.RevokedAt, g.RevokedFor = record.Instant(r.revokedAt), r.revokedFor
 	return g, nil
 }
 
 // Standing implements [storage.Grants].
-func (s *Store) Standing(ctx context.Context, id storage.GrantID) (st storage.Standing, err error) {
+func (s *Store) Standing(ctx context.Context, id storage.GrantID, client clients.ID) (st storage.Standing, err error) {
 	var gr grantRow
 	var sr sessionRow
 	var ur userRow
 	into := append(append(append(make([]any, 0, 16), gr.into()...), sr.into()...), ur.into()...)
-	if err := s.row(ctx, stmtStanding, []any{string(id)}, append(into, &st.ClientVersion)...); err != nil {
+	if err := s.row(ctx, stmtStanding, []any{string(id), string(client)}, append(into, &st.ClientVersion)...); err != nil {
 		return st, err
 	}
-	if st.Grant, err = gr.grant(s); err != nil {
+	if st.Grant, err = gr.grant(s, id); err != nil {
 		return storage.Standing{}, err
 	}
-	if st.Session, err = sr.session(s); err != nil {
+	if st.Session, err = sr.session(s, id.Session()); err != nil {
 		return storage.Standing{}, err
 	}
 	st.User, err = ur.user(s)
@@ -71,7 +77,7 @@ func (w *writes) grantState(id storage.GrantID) (g grantState, err error) {
 
 // reused revokes a grant for reuse, in the transaction that detected it.
 func (w *writes) reused(id storage.GrantID, at time.Time, reason string) error {
-	if _, err := w.exec(stmtRevokeGrant, nanos(at), reason, string(id)); err != nil {
+	if _, err := w.exec(stmtRevokeGrant, record.Nanos(at), reason, string(id)); err != nil {
 		return err
 	}
 	return storage.ErrReused
@@ -80,7 +86,7 @@ func (w *writes) reused(id storage.GrantID, at time.Time, reason string) error {
 // Redeem implements [storage.Grants].
 func (s *Store) Redeem(ctx context.Context, r storage.Redemption) error {
 	return s.do(ctx, func(w *writes) error {
-		changed, err := w.exec(stmtRedeem, nanos(r.At), nanos(r.IdleExpires), nanos(r.Expires), string(r.Grant), nanos(r.At))
+		changed, err := w.exec(stmtRedeem, record.Nanos(r.At), record.Nanos(r.IdleExpires), record.Nanos(r.Expires), string(r.Grant), record.Nanos(r.At))
 		if err != nil || changed == 1 {
 			return err
 		}
@@ -99,9 +105,9 @@ func (s *Store) Redeem(ctx context.Context, r storage.Redemption) error {
 
 // Rotate implements [storage.Grants].
 func (s *Store) Rotate(ctx context.Context, r storage.Rotation) error {
-	at := nanos(r.At)
+	at := record.Nanos(r.At)
 	return s.do(ctx, func(w *writes) error {
-		changed, err := w.exec(stmtRotate, at, nanos(r.IdleExpires), string(r.Grant), int64(r.From), at, at)
+		changed, err := w.exec(stmtRotate, at, record.Nanos(r.IdleExpires), string(r.Grant), int64(r.From), at, at)
 		if err != nil || changed == 1 {
 			return err
 		}
@@ -128,7 +134,7 @@ func (s *Store) Rotate(ctx context.Context, r storage.Rotation) error {
 // RevokeGrant implements [storage.Grants].
 func (s *Store) RevokeGrant(ctx context.Context, id storage.GrantID, at time.Time, reason string) error {
 	return s.do(ctx, func(w *writes) error {
-		changed, err := w.exec(stmtRevokeGrant, nanos(at), reason, string(id))
+		changed, err := w.exec(stmtRevokeGrant, record.Nanos(at), reason, string(id))
 		if err != nil || changed == 1 {
 			return err
 		}
@@ -142,10 +148,11 @@ func (s *Store) ListGrants(ctx context.Context, u storage.UserID, p storage.Page
 	list := []storage.Grant{}
 	err := s.rows(ctx, stmtListGrants, []any{string(u), p.After, p.Limit}, func(rows *sql.Rows) error {
 		var r grantRow
-		if err := rows.Scan(r.into()...); err != nil {
+		var id storage.GrantID
+		if err := rows.Scan(append([]any{&id}, r.into()...)...); err != nil {
 			return err
 		}
-		g, err := r.grant(s)
+		g, err := r.grant(s, id)
 		list = append(list, g)
 		return err
 	})

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/solegate/solegate/storage"
+	"github.com/solegate/solegate/storage/record"
 )
 
 // KeyRing implements [storage.Keys].
@@ -59,7 +60,7 @@ func (s *Store) Sweep(ctx context.Context, now time.Time, limit int) (int, error
 	for _, st := range []statement{stmtSweepGrants, stmtSweepSessions, stmtSweepCounters} {
 		var n int64
 		err := s.do(ctx, func(w *writes) (err error) {
-			n, err = w.exec(st, nanos(now), limit-removed)
+			n, err = w.exec(st, record.Nanos(now), limit-removed)
 			return err
 		})
 		if err != nil {

@@ -6,25 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/solegate/solegate/storage"
 )
-
-// nanos is t as it is stored: nanoseconds since the epoch, 0 for the zero time.
-func nanos(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixNano()
-}
-
-func instant(n int64) time.Time {
-	if n == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, n).UTC()
-}
 
 // encode encodes a record of ours.
 func encode(record any) ([]byte, error) { return json.Marshal(record) }

@@ -48,7 +48,7 @@ var start = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 func grant(id string) storage.Grant {
 	return storage.Grant{
-		ID: storage.GrantID(id), Client: "spa", User: "u", Session: "s", Scope: []string{"openid", "offline_access"},
+		ID: storage.GrantID(id), Client: "spa", User: "u", Session: "u.s", Scope: []string{"openid", "offline_access"},
 		Resource: []string{"https://api.example.com"}, CodeExpires: start.Add(time.Minute), Expires: start.Add(time.Minute), CreatedAt: start,
 	}
 }
@@ -63,7 +63,7 @@ func writeUntilKilled(path string) {
 	for w := range 8 {
 		go func() {
 			for i := 0; ; i++ {
-				id := fmt.Sprintf("%d-%d-%d", os.Getpid(), w, i)
+				id := fmt.Sprintf("u.s.%d-%d-%d", os.Getpid(), w, i)
 				err := s.CreateGrant(context.Background(), grant(id))
 				if err == nil {
 					err = s.Redeem(context.Background(), storage.Redemption{Grant: storage.GrantID(id), At: start, IdleExpires: start.Add(time.Hour), Expires: start.Add(time.Hour)})
@@ -105,7 +105,7 @@ func TestNothingAcknowledgedIsLostByKill(t *testing.T) {
 		child.Wait()
 		s := open(t, path)
 		for _, id := range acknowledged {
-			st, err := s.Standing(t.Context(), storage.GrantID(id))
+			st, err := s.Standing(t.Context(), storage.GrantID(id), "spa")
 			if err != nil || st.Grant.Generation != 1 {
 				t.Fatalf("round %d: acknowledged grant %s: %+v, %v", round, id, st.Grant, err)
 			}
@@ -182,7 +182,7 @@ func TestFileIsReadableByItsOwnerAlone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "solegate.db")
 	s := open(t, path)
 	defer s.Close()
-	if err := s.CreateGrant(t.Context(), grant("g")); err != nil {
+	if err := s.CreateGrant(t.Context(), grant("u.s.g")); err != nil {
 		t.Fatal(err)
 	}
 	for _, suffix := range []string{"", "-wal", "-shm"} {
@@ -213,11 +213,11 @@ func TestLockedByAnotherProgram(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.CreateGrant(t.Context(), grant("g")); !errors.Is(err, storage.ErrUnavailable) || !strings.Contains(err.Error(), "locked") {
+	if err := s.CreateGrant(t.Context(), grant("u.s.g")); !errors.Is(err, storage.ErrUnavailable) || !strings.Contains(err.Error(), "locked") {
 		t.Errorf("while locked: %v", err)
 	}
 	tx.Rollback()
-	if err := s.CreateGrant(t.Context(), grant("g")); err != nil {
+	if err := s.CreateGrant(t.Context(), grant("u.s.g")); err != nil {
 		t.Errorf("after the lock is gone: %v", err)
 	}
 }
@@ -225,28 +225,28 @@ func TestLockedByAnotherProgram(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "solegate.db"))
 	defer s.Close()
-	if err := s.CreateGrant(t.Context(), grant("before")); err != nil {
+	if err := s.CreateGrant(t.Context(), grant("u.s.before")); err != nil {
 		t.Fatal(err)
 	}
 	sqlite.LimitPages(t, s, 60)
 	var err error
 	n := 0
 	for ; err == nil && n < 100000; n++ {
-		err = s.CreateGrant(t.Context(), grant(fmt.Sprint("g", n)))
+		err = s.CreateGrant(t.Context(), grant(fmt.Sprint("u.s.g", n)))
 	}
 	if !errors.Is(err, storage.ErrUnavailable) || !strings.Contains(err.Error(), "full") {
 		t.Fatalf("on a full disk: %v", err)
 	}
-	if _, err := s.Standing(t.Context(), "before"); err != nil {
+	if _, err := s.Standing(t.Context(), "u.s.before", "spa"); err != nil {
 		t.Errorf("reads fail on a full disk: %v", err)
 	}
 	for i := range n - 1 {
-		if _, err := s.Standing(t.Context(), storage.GrantID(fmt.Sprint("g", i))); err != nil {
+		if _, err := s.Standing(t.Context(), storage.GrantID(fmt.Sprint("u.s.g", i)), "spa"); err != nil {
 			t.Fatalf("acknowledged grant g%d is lost: %v", i, err)
 		}
 	}
 	sqlite.LimitPages(t, s, 1<<30)
-	if err := s.CreateGrant(t.Context(), grant("after")); err != nil {
+	if err := s.CreateGrant(t.Context(), grant("u.s.after")); err != nil {
 		t.Errorf("after room was made: %v", err)
 	}
 }
@@ -270,7 +270,7 @@ func TestFileDoesNotGrowWhenSwept(t *testing.T) {
 		for w := range 8 {
 			wg.Go(func() {
 				for i := range 250 {
-					g := grant(fmt.Sprintf("%d-%d-%d", now.UnixNano(), w, i))
+					g := grant(fmt.Sprintf("u.s.%d-%d-%d", now.UnixNano(), w, i))
 					g.CodeExpires, g.Expires = now.Add(time.Minute), now.Add(time.Minute)
 					if err := s.CreateGrant(context.Background(), g); err != nil {
 						t.Error(err)
@@ -306,13 +306,13 @@ func benchmarkStore(b *testing.B) (*sqlite.Store, []storage.GrantID) {
 	s := open(b, filepath.Join(b.TempDir(), "solegate.db"))
 	b.Cleanup(func() { s.Close() })
 	u := storage.User{ID: "u", Name: "alice", CreatedAt: start, UpdatedAt: start}
-	x := storage.Session{ID: "s", User: "u", AuthTime: start, CreatedAt: start, LastSeen: start, IdleExpires: start.Add(time.Hour), Expires: start.Add(time.Hour)}
+	x := storage.Session{ID: "u.s", User: "u", AuthTime: start, CreatedAt: start, LastSeen: start, IdleExpires: start.Add(time.Hour), Expires: start.Add(time.Hour)}
 	if err := errors.Join(s.CreateUser(b.Context(), u), s.CreateSession(b.Context(), x)); err != nil {
 		b.Fatal(err)
 	}
 	ids := make([]storage.GrantID, 16)
 	for i := range ids {
-		ids[i] = storage.GrantID(fmt.Sprint("grant-", i))
+		ids[i] = storage.GrantID(fmt.Sprint("u.s.grant-", i))
 		if err := errors.Join(s.CreateGrant(b.Context(), grant(string(ids[i]))), s.Redeem(b.Context(), storage.Redemption{Grant: ids[i], At: start, IdleExpires: start.Add(time.Hour), Expires: start.Add(time.Hour)})); err != nil {
 			b.Fatal(err)
 		}
@@ -324,7 +324,7 @@ func BenchmarkStanding(b *testing.B) {
 	s, ids := benchmarkStore(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := s.Standing(b.Context(), ids[0]); err != nil {
+		if _, err := s.Standing(b.Context(), ids[0], "spa"); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -356,7 +356,7 @@ func BenchmarkRefresh(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		id := ids[int(next.Add(1)-1)%len(ids)]
 		for pb.Next() {
-			st, err := s.Standing(b.Context(), id)
+			st, err := s.Standing(b.Context(), id, "spa")
 			if err == nil {
 				err = s.Rotate(b.Context(), storage.Rotation{Grant: id, From: st.Grant.Generation, At: start, Grace: time.Minute, IdleExpires: start.Add(time.Hour)})
 			}
@@ -365,4 +365,46 @@ func BenchmarkRefresh(b *testing.B) {
 			}
 		}
 	})
+}
+
+func TestSweep(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "solegate.db"))
+	defer s.Close()
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(s.CreateUser(t.Context(), storage.User{ID: "u", Name: "alice"}))
+	check(s.CreateSession(t.Context(), storage.Session{ID: "u.s", User: "u", CreatedAt: start, Expires: start.Add(7 * 24 * time.Hour)}))
+	for i := range 5 {
+		check(s.CreateGrant(t.Context(), grant(fmt.Sprint("u.s.code", i))))
+	}
+	check(s.CreateGrant(t.Context(), grant("u.s.g")))
+	check(s.Redeem(t.Context(), storage.Redemption{Grant: "u.s.g", At: start, IdleExpires: start.Add(time.Hour), Expires: start.Add(24 * time.Hour)}))
+	_, err := s.Count(t.Context(), "k", 1, start, time.Minute)
+	check(err)
+
+	sweep := func(at time.Time, limit, want int) {
+		t.Helper()
+		n, err := s.Sweep(t.Context(), at, limit)
+		check(err)
+		if n != want {
+			t.Errorf("swept %d at %s, want %d", n, at.Sub(start), want)
+		}
+	}
+	sweep(start, 100, 0)
+	codes := start.Add(time.Minute + time.Hour)
+	sweep(codes.Add(-time.Second), 100, 1) // the counter
+	sweep(codes, 3, 3)
+	sweep(codes, 3, 2)
+	sweep(start.Add(24*time.Hour), 100, 1)
+	if _, err = s.Standing(t.Context(), "u.s.g", "spa"); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("a grant past its end: %v", err)
+	}
+	sweep(start.Add(7*24*time.Hour), 100, 1)
+	if _, _, err = s.SessionUser(t.Context(), "u.s"); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("a session past its end: %v", err)
+	}
 }

@@ -100,18 +100,18 @@ var texts = [statementCount]string{
 	stmtTouchSession:  "UPDATE sessions SET last_seen = max(last_seen, ?), idle_expires = max(idle_expires, ?) WHERE id = ? AND ended_at = 0",
 	stmtEndSession:    "UPDATE sessions SET ended_at = ? WHERE id = ? AND ended_at = 0",
 	stmtHasSession:    "SELECT 1 FROM sessions WHERE id = ?",
-	stmtListSessions:  "SELECT " + sessionColumns + " FROM sessions s WHERE s.user = ? AND s.id > ? ORDER BY s.id LIMIT ?",
+	stmtListSessions:  "SELECT s.id, " + sessionColumns + " FROM sessions s WHERE s.user = ? AND s.id > ? ORDER BY s.id LIMIT ?",
 
 	stmtCreateGrant: "INSERT INTO grants (id, user, session, client, code_expires, redeemed_at, generation, rotated_at, idle_expires, expires, revoked_at, revoked_for, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 	stmtStanding: "SELECT " + grantColumns + ", " + sessionColumns + ", u.version, u.data, coalesce(c.version, 0) FROM grants g " +
-		"LEFT JOIN sessions s ON s.id = g.session LEFT JOIN users u ON u.id = g.user LEFT JOIN clients c ON c.id = g.client WHERE g.id = ?",
+		"LEFT JOIN sessions s ON s.id = g.session LEFT JOIN users u ON u.id = g.user LEFT JOIN clients c ON c.id = ?2 WHERE g.id = ?1",
 	stmtRedeem: "UPDATE grants SET redeemed_at = ?, generation = 1, rotated_at = 0, idle_expires = ?, expires = ? " +
 		"WHERE id = ? AND redeemed_at = 0 AND revoked_at = 0 AND code_expires > ?",
 	stmtRotate: "UPDATE grants SET generation = generation + 1, rotated_at = ?, idle_expires = max(idle_expires, ?) " +
 		"WHERE id = ? AND generation = ? AND redeemed_at <> 0 AND revoked_at = 0 AND expires > ? AND idle_expires > ?",
 	stmtGrantState:  "SELECT redeemed_at, generation, rotated_at, idle_expires, expires, revoked_at, code_expires FROM grants WHERE id = ?",
 	stmtRevokeGrant: "UPDATE grants SET revoked_at = ?, revoked_for = ? WHERE id = ? AND revoked_at = 0",
-	stmtListGrants:  "SELECT " + grantColumns + " FROM grants g WHERE g.user = ? AND g.id > ? ORDER BY g.id LIMIT ?",
+	stmtListGrants:  "SELECT g.id, " + grantColumns + " FROM grants g WHERE g.user = ? AND g.id > ? ORDER BY g.id LIMIT ?",
 
 	stmtKeyRing:       "SELECT version, data FROM key_ring WHERE id = 1",
 	stmtCreateKeyRing: "INSERT INTO key_ring (id, version, data) VALUES (1, 1, ?)",

@@ -3,9 +3,11 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"time"
 
 	"github.com/solegate/solegate/storage"
+	"github.com/solegate/solegate/storage/record"
 )
 
 func userVersion(u *storage.User, v uint64) { u.Version = v }
@@ -55,9 +57,12 @@ func (s *Store) ListUsers(ctx context.Context, p storage.Page) ([]storage.User, 
 
 // CreateSession implements [storage.Sessions].
 func (s *Store) CreateSession(ctx context.Context, x storage.Session) error {
-	data := encodeSession(x)
+	if x.User != x.ID.User() {
+		return fmt.Errorf("session %q of user %q: its identifier must say whose it is", x.ID, x.User)
+	}
+	data := record.EncodeSession(x)
 	return s.do(ctx, func(w *writes) error {
-		_, err := w.exec(stmtCreateSession, string(x.ID), string(x.User), nanos(x.LastSeen), nanos(x.IdleExpires), nanos(x.Expires), nanos(x.EndedAt), data)
+		_, err := w.exec(stmtCreateSession, string(x.ID), string(x.User), record.Nanos(x.LastSeen), record.Nanos(x.IdleExpires), record.Nanos(x.Expires), record.Nanos(x.EndedAt), data)
 		return err
 	})
 }
@@ -70,14 +75,14 @@ type sessionRow struct {
 
 func (r *sessionRow) into() []any { return []any{&r.lastSeen, &r.idleExpires, &r.endedAt, &r.data} }
 
-func (r *sessionRow) session(s *Store) (x storage.Session, err error) {
+func (r *sessionRow) session(s *Store, id storage.SessionID) (x storage.Session, err error) {
 	if r.data == nil {
 		return x, nil
 	}
-	if x, err = decodeSession(r.data); err != nil {
+	if x, err = record.DecodeSession(id, r.data); err != nil {
 		return storage.Session{}, s.damaged(err)
 	}
-	x.LastSeen, x.IdleExpires, x.EndedAt = instant(r.lastSeen.Int64), instant(r.idleExpires.Int64), instant(r.endedAt.Int64)
+	x.LastSeen, x.IdleExpires, x.EndedAt = record.Instant(r.lastSeen.Int64), record.Instant(r.idleExpires.Int64), record.Instant(r.endedAt.Int64)
 	return x, nil
 }
 
@@ -107,7 +112,7 @@ func (s *Store) SessionUser(ctx context.Context, id storage.SessionID) (storage.
 	if err := s.row(ctx, stmtSessionUser, []any{string(id)}, append(sr.into(), ur.into()...)...); err != nil {
 		return storage.Session{}, storage.User{}, err
 	}
-	x, err := sr.session(s)
+	x, err := sr.session(s, id)
 	if err != nil {
 		return storage.Session{}, storage.User{}, err
 	}
@@ -118,7 +123,7 @@ func (s *Store) SessionUser(ctx context.Context, id storage.SessionID) (storage.
 // TouchSession implements [storage.Sessions].
 func (s *Store) TouchSession(ctx context.Context, id storage.SessionID, seen, idleExpires time.Time) error {
 	return s.do(ctx, func(w *writes) error {
-		_, err := w.exec(stmtTouchSession, nanos(seen), nanos(idleExpires), string(id))
+		_, err := w.exec(stmtTouchSession, record.Nanos(seen), record.Nanos(idleExpires), string(id))
 		return err
 	})
 }
@@ -126,7 +131,7 @@ func (s *Store) TouchSession(ctx context.Context, id storage.SessionID, seen, id
 // EndSession implements [storage.Sessions].
 func (s *Store) EndSession(ctx context.Context, id storage.SessionID, at time.Time) error {
 	return s.do(ctx, func(w *writes) error {
-		changed, err := w.exec(stmtEndSession, nanos(at), string(id))
+		changed, err := w.exec(stmtEndSession, record.Nanos(at), string(id))
 		if err != nil || changed == 1 {
 			return err
 		}
@@ -140,10 +145,11 @@ func (s *Store) ListSessions(ctx context.Context, u storage.UserID, p storage.Pa
 	list := []storage.Session{}
 	err := s.rows(ctx, stmtListSessions, []any{string(u), p.After, p.Limit}, func(rows *sql.Rows) error {
 		var r sessionRow
-		if err := rows.Scan(r.into()...); err != nil {
+		var id storage.SessionID
+		if err := rows.Scan(append([]any{&id}, r.into()...)...); err != nil {
 			return err
 		}
-		x, err := r.session(s)
+		x, err := r.session(s, id)
 		list = append(list, x)
 		return err
 	})

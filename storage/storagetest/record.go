@@ -67,9 +67,9 @@ func testOddRecords(t *testing.T, s storage.Store, open Opener) {
 	}
 	large := strings.Repeat("x", 300_000)
 	for i, id := range odd {
-		u, x, g := user(storage.UserID(id), id), session(storage.SessionID(id), storage.UserID(id)), grant(storage.GrantID(id))
+		u, x, g := user(storage.UserID(id), id), session(storage.SessionID(id+".s"), storage.UserID(id)), grant(storage.GrantID(id+".s.g"))
 		u.DisplayName, x.UserAgent, g.Nonce = large[:i*5000], large[:i*5000], large[:i*5000]
-		g.User, g.Session, g.Client = u.ID, x.ID, clients.ID(id)
+		g.Client = clients.ID(id)
 		check(t, s.CreateUser(ctx, u))
 		check(t, s.CreateSession(ctx, x))
 		check(t, s.CreateGrant(ctx, g))
@@ -78,12 +78,12 @@ func testOddRecords(t *testing.T, s storage.Store, open Opener) {
 	reopened := open()
 	defer reopened.Close()
 	for i, id := range odd {
-		st, err := reopened.Standing(ctx, storage.GrantID(id))
+		st, err := reopened.Standing(ctx, storage.GrantID(id+".s.g"), clients.ID(id))
 		if err != nil {
 			t.Errorf("grant %.30q: %v", id, err)
 			continue
 		}
-		if st.Grant.ID != storage.GrantID(id) || st.Session.ID != storage.SessionID(id) || st.User.Name != id || st.ClientVersion == 0 {
+		if st.Grant.ID != storage.GrantID(id+".s.g") || st.Session.ID != storage.SessionID(id+".s") || st.User.Name != id || st.ClientVersion == 0 {
 			t.Errorf("grant %.30q came back with grant %.30q, session %.30q, user %.30q", id, st.Grant.ID, st.Session.ID, st.User.Name)
 		}
 		if len(st.Grant.Nonce) != i*5000 || len(st.Session.UserAgent) != i*5000 || len(st.User.DisplayName) != i*5000 {

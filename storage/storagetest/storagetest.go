@@ -215,22 +215,22 @@ func testUsers(t *testing.T, s storage.Store, _ Opener) {
 		return names(list, func(u storage.User) string { return u.Name }), err
 	}), []string{"bob", "carol"})
 
-	check(t, s.CreateSession(ctx, session("s1", "u1")))
+	check(t, s.CreateSession(ctx, session("u1.s1", "u1")))
 	check(t, s.RemoveUser(ctx, "u1"))
 	want(t, s.RemoveUser(ctx, "u1"), storage.ErrNotFound)
-	_, _, err = s.SessionUser(ctx, "s1")
+	_, _, err = s.SessionUser(ctx, "u1.s1")
 	want(t, err, storage.ErrNotFound)
 }
 
 func testSessions(t *testing.T, s storage.Store, _ Opener) {
 	ctx := t.Context()
-	x := session("s1", "u1")
+	x := session("u1.s1", "u1")
 	check(t, s.CreateSession(ctx, x))
 	want(t, s.CreateSession(ctx, x), storage.ErrExists)
-	_, _, err := s.SessionUser(ctx, "s1")
+	_, _, err := s.SessionUser(ctx, "u1.s1")
 	want(t, err, storage.ErrNotFound) // its user is gone
 	check(t, s.CreateUser(ctx, user("u1", "alice")))
-	got, u, err := s.SessionUser(ctx, "s1")
+	got, u, err := s.SessionUser(ctx, "u1.s1")
 	check(t, err)
 	same(t, got, x)
 	if u.Name != "alice" || u.Version == 0 {
@@ -238,43 +238,43 @@ func testSessions(t *testing.T, s storage.Store, _ Opener) {
 	}
 
 	later := start.Add(time.Hour)
-	check(t, s.TouchSession(ctx, "s1", later, later.Add(time.Hour)))
-	check(t, s.TouchSession(ctx, "s1", start, start)) // never back
+	check(t, s.TouchSession(ctx, "u1.s1", later, later.Add(time.Hour)))
+	check(t, s.TouchSession(ctx, "u1.s1", start, start)) // never back
 	check(t, s.TouchSession(ctx, "nobody", start, start))
-	got, _, err = s.SessionUser(ctx, "s1")
+	got, _, err = s.SessionUser(ctx, "u1.s1")
 	check(t, err)
 	if !got.LastSeen.Equal(later) || !got.IdleExpires.Equal(later.Add(time.Hour)) {
 		t.Errorf("after the touch: %+v", got)
 	}
-	check(t, s.EndSession(ctx, "s1", later))
-	check(t, s.EndSession(ctx, "s1", later.Add(time.Hour)))
+	check(t, s.EndSession(ctx, "u1.s1", later))
+	check(t, s.EndSession(ctx, "u1.s1", later.Add(time.Hour)))
 	want(t, s.EndSession(ctx, "nobody", later), storage.ErrNotFound)
-	check(t, s.TouchSession(ctx, "s1", later.Add(2*time.Hour), later.Add(3*time.Hour)))
-	got, _, err = s.SessionUser(ctx, "s1")
+	check(t, s.TouchSession(ctx, "u1.s1", later.Add(2*time.Hour), later.Add(3*time.Hour)))
+	got, _, err = s.SessionUser(ctx, "u1.s1")
 	check(t, err)
 	if !got.EndedAt.Equal(later) || !got.LastSeen.Equal(later) {
 		t.Errorf("after the end: %+v", got)
 	}
-	check(t, s.CreateSession(ctx, session("s2", "u1")))
-	check(t, s.CreateSession(ctx, session("s3", "u2")))
+	check(t, s.CreateSession(ctx, session("u1.s2", "u1")))
+	check(t, s.CreateSession(ctx, session("u2.s3", "u2")))
 	same(t, walk(t, 1, func(p storage.Page) ([]string, error) {
 		list, err := s.ListSessions(ctx, "u1", p)
 		return names(list, func(x storage.Session) string { return string(x.ID) }), err
-	}), []string{"s1", "s2"})
+	}), []string{"u1.s1", "u1.s2"})
 }
 
 func testStanding(t *testing.T, s storage.Store, open Opener) {
 	ctx := t.Context()
-	_, err := s.Standing(ctx, "g1")
+	_, err := s.Standing(ctx, "u1.s1.g1", "spa")
 	want(t, err, storage.ErrNotFound)
-	g := grant("g1")
+	g := grant("u1.s1.g1")
 	check(t, s.CreateGrant(ctx, g))
 	want(t, s.CreateGrant(ctx, g), storage.ErrExists)
-	st, err := s.Standing(ctx, "g1")
+	st, err := s.Standing(ctx, "u1.s1.g1", "spa")
 	check(t, err)
 	same(t, st, storage.Standing{Grant: g})
 
-	u, x := user("u1", "alice"), session("s1", "u1")
+	u, x := user("u1", "alice"), session("u1.s1", "u1")
 	check(t, s.CreateUser(ctx, u))
 	check(t, s.CreateSession(ctx, x))
 	check(t, s.CreateClient(ctx, clients.Client{ID: "spa"}))
@@ -282,13 +282,13 @@ func testStanding(t *testing.T, s storage.Store, open Opener) {
 	check(t, err)
 	reopened := open()
 	defer reopened.Close()
-	st, err = reopened.Standing(ctx, "g1")
+	st, err = reopened.Standing(ctx, "u1.s1.g1", "spa")
 	check(t, err)
 	if st.ClientVersion != c.Version {
 		t.Errorf("the client's version is %d, %d expected", st.ClientVersion, c.Version)
 	}
 	check(t, s.UpdateClient(ctx, c))
-	if again, err := reopened.Standing(ctx, "g1"); err != nil || again.ClientVersion == c.Version {
+	if again, err := reopened.Standing(ctx, "u1.s1.g1", "spa"); err != nil || again.ClientVersion == c.Version {
 		t.Errorf("the client's version stays %d after a change: %v", again.ClientVersion, err)
 	}
 	st.User.Version, st.ClientVersion = 0, 0
@@ -296,35 +296,35 @@ func testStanding(t *testing.T, s storage.Store, open Opener) {
 }
 
 func redemption(at time.Time) storage.Redemption {
-	return storage.Redemption{Grant: "g1", At: at, IdleExpires: at.Add(time.Hour), Expires: at.Add(24 * time.Hour)}
+	return storage.Redemption{Grant: "u1.s1.g1", At: at, IdleExpires: at.Add(time.Hour), Expires: at.Add(24 * time.Hour)}
 }
 
 func testRedeem(t *testing.T, s storage.Store, _ Opener) {
 	ctx := t.Context()
 	want(t, s.Redeem(ctx, redemption(start)), storage.ErrNotFound)
-	g := grant("g1")
+	g := grant("u1.s1.g1")
 	check(t, s.CreateGrant(ctx, g))
 	want(t, s.Redeem(ctx, redemption(g.CodeExpires)), storage.ErrExpired)
 	at := g.CodeExpires.Add(-time.Nanosecond)
 	check(t, s.Redeem(ctx, redemption(at)))
-	st, err := s.Standing(ctx, "g1")
+	st, err := s.Standing(ctx, "u1.s1.g1", "spa")
 	check(t, err)
 	g.RedeemedAt, g.Generation, g.IdleExpires, g.Expires = at, 1, at.Add(time.Hour), at.Add(24*time.Hour)
 	same(t, st.Grant, g)
 
 	want(t, s.Redeem(ctx, redemption(at)), storage.ErrReused)
-	st, err = s.Standing(ctx, "g1")
+	st, err = s.Standing(ctx, "u1.s1.g1", "spa")
 	check(t, err)
 	if !st.Grant.RevokedAt.Equal(at) || st.Grant.RevokedFor != storage.ReasonCodeReuse {
 		t.Errorf("a reused code left %+v", st.Grant)
 	}
 	want(t, s.Redeem(ctx, redemption(at.Add(time.Hour))), storage.ErrReused)
 
-	g = grant("g2")
+	g = grant("u1.s1.g2")
 	check(t, s.CreateGrant(ctx, g))
-	check(t, s.RevokeGrant(ctx, "g2", start, "by hand"))
+	check(t, s.RevokeGrant(ctx, "u1.s1.g2", start, "by hand"))
 	r := redemption(start)
-	r.Grant = "g2"
+	r.Grant = "u1.s1.g2"
 	want(t, s.Redeem(ctx, r), storage.ErrRevoked)
 }
 
@@ -359,7 +359,7 @@ func testRedeemRace(t *testing.T, s storage.Store, open Opener) {
 	ctx := t.Context()
 	other := open()
 	defer other.Close()
-	check(t, s.CreateGrant(ctx, grant("g1")))
+	check(t, s.CreateGrant(ctx, grant("u1.s1.g1")))
 	got := race(func(i int) error {
 		if i%2 == 0 {
 			return other.Redeem(ctx, redemption(start))
@@ -369,7 +369,7 @@ func testRedeemRace(t *testing.T, s storage.Store, open Opener) {
 	if got[nil] != 1 || got[storage.ErrReused] != racers-1 {
 		t.Errorf("outcomes %v: one winner and %d reuses expected", got, racers-1)
 	}
-	st, err := s.Standing(ctx, "g1")
+	st, err := s.Standing(ctx, "u1.s1.g1", "spa")
 	check(t, err)
 	if st.Grant.RevokedFor != storage.ReasonCodeReuse {
 		t.Errorf("the grant lives on: %+v", st.Grant)
@@ -377,25 +377,25 @@ func testRedeemRace(t *testing.T, s storage.Store, open Opener) {
 }
 
 func rotation(from uint64, at time.Time) storage.Rotation {
-	return storage.Rotation{Grant: "g1", From: from, At: at, Grace: 10 * time.Second, IdleExpires: at.Add(time.Hour)}
+	return storage.Rotation{Grant: "u1.s1.g1", From: from, At: at, Grace: 10 * time.Second, IdleExpires: at.Add(time.Hour)}
 }
 
 func testRotate(t *testing.T, s storage.Store, _ Opener) {
 	ctx := t.Context()
 	generation := func() uint64 {
 		t.Helper()
-		st, err := s.Standing(ctx, "g1")
+		st, err := s.Standing(ctx, "u1.s1.g1", "spa")
 		check(t, err)
 		return st.Grant.Generation
 	}
 	want(t, s.Rotate(ctx, rotation(1, start)), storage.ErrNotFound)
-	check(t, s.CreateGrant(ctx, grant("g1")))
+	check(t, s.CreateGrant(ctx, grant("u1.s1.g1")))
 	want(t, s.Rotate(ctx, rotation(0, start)), storage.ErrNotFound) // the code was not redeemed
 	check(t, s.Redeem(ctx, redemption(start)))
 
 	at := start.Add(30 * time.Minute)
 	check(t, s.Rotate(ctx, rotation(1, at)))
-	st, err := s.Standing(ctx, "g1")
+	st, err := s.Standing(ctx, "u1.s1.g1", "spa")
 	check(t, err)
 	if g := st.Grant; g.Generation != 2 || !g.RotatedAt.Equal(at) || !g.IdleExpires.Equal(at.Add(time.Hour)) || !g.Expires.Equal(start.Add(24*time.Hour)) {
 		t.Errorf("after a rotation: %+v", g)
@@ -413,7 +413,7 @@ func testRotate(t *testing.T, s storage.Store, _ Opener) {
 
 	// Two generations ago is reuse, at any time.
 	want(t, s.Rotate(ctx, rotation(1, at.Add(time.Second))), storage.ErrReused)
-	st, err = s.Standing(ctx, "g1")
+	st, err = s.Standing(ctx, "u1.s1.g1", "spa")
 	check(t, err)
 	if st.Grant.RevokedFor != storage.ReasonRefreshReuse {
 		t.Errorf("reuse left %+v", st.Grant)
@@ -434,7 +434,7 @@ func testRotate(t *testing.T, s storage.Store, _ Opener) {
 		"idle":                   {func(storage.GrantID) {}, 1, start.Add(time.Hour), storage.ErrExpired},
 		"just before it is idle": {func(storage.GrantID) {}, 1, start.Add(time.Hour - 1), nil},
 	} {
-		g := grant(storage.GrantID(name))
+		g := grant("u1.s1." + storage.GrantID(name))
 		check(t, s.CreateGrant(ctx, g))
 		r := redemption(start)
 		r.Grant = g.ID
@@ -447,11 +447,11 @@ func testRotate(t *testing.T, s storage.Store, _ Opener) {
 		}
 	}
 
-	g := grant("absolute")
+	g := grant("u1.s1.absolute")
 	check(t, s.CreateGrant(ctx, g))
-	check(t, s.Redeem(ctx, storage.Redemption{Grant: "absolute", At: start, IdleExpires: start.Add(9 * time.Hour), Expires: start.Add(time.Hour)}))
+	check(t, s.Redeem(ctx, storage.Redemption{Grant: "u1.s1.absolute", At: start, IdleExpires: start.Add(9 * time.Hour), Expires: start.Add(time.Hour)}))
 	rot := rotation(1, start.Add(time.Hour))
-	rot.Grant = "absolute"
+	rot.Grant = "u1.s1.absolute"
 	want(t, s.Rotate(ctx, rot), storage.ErrExpired)
 }
 
@@ -459,7 +459,7 @@ func testRotateRace(t *testing.T, s storage.Store, open Opener) {
 	ctx := t.Context()
 	other := open()
 	defer other.Close()
-	check(t, s.CreateGrant(ctx, grant("g1")))
+	check(t, s.CreateGrant(ctx, grant("u1.s1.g1")))
 	check(t, s.Redeem(ctx, redemption(start)))
 	rotate := func(from uint64, at time.Time) map[error]int {
 		return race(func(i int) error {
@@ -473,7 +473,7 @@ func testRotateRace(t *testing.T, s storage.Store, open Opener) {
 	if got := rotate(1, start.Add(time.Second)); got[nil] != racers {
 		t.Errorf("outcomes %v: all nil expected", got)
 	}
-	st, err := s.Standing(ctx, "g1")
+	st, err := s.Standing(ctx, "u1.s1.g1", "spa")
 	check(t, err)
 	if st.Grant.Generation != 2 || !st.Grant.RevokedAt.IsZero() {
 		t.Errorf("the family after the race: %+v", st.Grant)
@@ -482,7 +482,7 @@ func testRotateRace(t *testing.T, s storage.Store, open Opener) {
 	if got := rotate(1, start.Add(time.Minute)); got[nil] != 0 || got[storage.ErrReused] < 1 || got[storage.ErrReused]+got[storage.ErrRevoked] != racers {
 		t.Errorf("outcomes %v: no nil expected", got)
 	}
-	st, err = s.Standing(ctx, "g1")
+	st, err = s.Standing(ctx, "u1.s1.g1", "spa")
 	check(t, err)
 	if st.Grant.RevokedAt.IsZero() || st.Grant.Generation != 2 {
 		t.Errorf("the family after reuse: %+v", st.Grant)
@@ -491,11 +491,11 @@ func testRotateRace(t *testing.T, s storage.Store, open Opener) {
 
 func testRevokeGrant(t *testing.T, s storage.Store, _ Opener) {
 	ctx := t.Context()
-	want(t, s.RevokeGrant(ctx, "g1", start, "x"), storage.ErrNotFound)
-	check(t, s.CreateGrant(ctx, grant("g1")))
-	check(t, s.RevokeGrant(ctx, "g1", start, "first"))
-	check(t, s.RevokeGrant(ctx, "g1", start.Add(time.Hour), "second"))
-	st, err := s.Standing(ctx, "g1")
+	want(t, s.RevokeGrant(ctx, "u1.s1.g1", start, "x"), storage.ErrNotFound)
+	check(t, s.CreateGrant(ctx, grant("u1.s1.g1")))
+	check(t, s.RevokeGrant(ctx, "u1.s1.g1", start, "first"))
+	check(t, s.RevokeGrant(ctx, "u1.s1.g1", start.Add(time.Hour), "second"))
+	st, err := s.Standing(ctx, "u1.s1.g1", "spa")
 	check(t, err)
 	if !st.Grant.RevokedAt.Equal(start) || st.Grant.RevokedFor != "first" {
 		t.Errorf("got %+v", st.Grant)
@@ -504,16 +504,14 @@ func testRevokeGrant(t *testing.T, s storage.Store, _ Opener) {
 
 func testListGrants(t *testing.T, s storage.Store, _ Opener) {
 	ctx := t.Context()
-	for _, id := range []storage.GrantID{"b", "a", "c"} {
+	for _, id := range []storage.GrantID{"u1.s1.b", "u1.s1.a", "u1.s0.c"} {
 		check(t, s.CreateGrant(ctx, grant(id)))
 	}
-	g := grant("other")
-	g.User = "u2"
-	check(t, s.CreateGrant(ctx, g))
+	check(t, s.CreateGrant(ctx, grant("u2.s2.other")))
 	same(t, walk(t, 2, func(p storage.Page) ([]string, error) {
 		list, err := s.ListGrants(ctx, "u1", p)
 		return names(list, func(g storage.Grant) string { return string(g.ID) }), err
-	}), []string{"a", "b", "c"})
+	}), []string{"u1.s0.c", "u1.s1.a", "u1.s1.b"})
 }
 
 func testKeyRing(t *testing.T, s storage.Store, open Opener) {
@@ -591,37 +589,31 @@ func testCount(t *testing.T, s storage.Store, open Opener) {
 func testSweep(t *testing.T, s storage.Store, _ Opener) {
 	ctx := t.Context()
 	check(t, s.CreateUser(ctx, user("u1", "alice")))
-	check(t, s.CreateSession(ctx, session("s1", "u1")))
+	check(t, s.CreateSession(ctx, session("u1.s1", "u1")))
 	for i := range 5 {
-		check(t, s.CreateGrant(ctx, grant(storage.GrantID(fmt.Sprint("code", i)))))
+		check(t, s.CreateGrant(ctx, grant(storage.GrantID(fmt.Sprint("u1.s1.code", i)))))
 	}
-	check(t, s.CreateGrant(ctx, grant("g1")))
+	check(t, s.CreateGrant(ctx, grant("u1.s1.g1")))
 	check(t, s.Redeem(ctx, redemption(start)))
 	_, err := s.Count(ctx, "k", 1, start, time.Minute)
 	check(t, err)
 
-	sweep := func(at time.Time, limit, wantRemoved int) {
-		t.Helper()
-		n, err := s.Sweep(ctx, at, limit)
-		check(t, err)
-		if n != wantRemoved {
-			t.Errorf("swept %d at %s, want %d", n, at.Sub(start), wantRemoved)
+	// However often it is called, and in parts: nothing goes before its time.
+	for at := start; at.Before(start.Add(24 * time.Hour)); at = at.Add(6 * time.Hour) {
+		for n := 3; n == 3; {
+			n, err = s.Sweep(ctx, at, 3)
+			check(t, err)
+			if n > 3 {
+				t.Fatalf("swept %d, no more than 3 were to go", n)
+			}
+		}
+		if _, err := s.Standing(ctx, "u1.s1.g1", "spa"); err != nil {
+			t.Errorf("a live grant was swept: %v", err)
+		}
+		if _, _, err := s.SessionUser(ctx, "u1.s1"); err != nil {
+			t.Errorf("a live session was swept: %v", err)
 		}
 	}
-	sweep(start, 100, 0)
-	codes := start.Add(time.Minute + time.Hour)
-	sweep(codes.Add(-time.Second), 100, 1) // the counter
-	sweep(codes, 3, 3)
-	sweep(codes, 3, 2)
-	if _, err := s.Standing(ctx, "g1"); err != nil {
-		t.Errorf("a live grant was swept: %v", err)
-	}
-	sweep(start.Add(24*time.Hour), 100, 1)
-	_, err = s.Standing(ctx, "g1")
-	want(t, err, storage.ErrNotFound)
-	sweep(start.Add(7*24*time.Hour), 100, 1)
-	_, _, err = s.SessionUser(ctx, "s1")
-	want(t, err, storage.ErrNotFound)
 }
 
 func testTwoHandles(t *testing.T, s storage.Store, open Opener) {
@@ -671,7 +663,7 @@ func session(id storage.SessionID, u storage.UserID) storage.Session {
 
 func grant(id storage.GrantID) storage.Grant {
 	return storage.Grant{
-		ID: id, Client: "spa", User: "u1", Session: "s1", Scope: []string{"openid", "offline_access"}, Resource: []string{"https://api.example"},
+		ID: id, Client: "spa", User: id.User(), Session: id.Session(), Scope: []string{"openid", "offline_access"}, Resource: []string{"https://api.example"},
 		AuthTime: start, ACR: "acr", AMR: []string{"pwd"}, Salt: [16]byte{7, 8, 9}, RedirectURI: "https://a.example/cb", CodeChallenge: "challenge",
 		Nonce: "nonce", CodeExpires: start.Add(time.Minute), Expires: start.Add(time.Minute), CreatedAt: start,
 	}

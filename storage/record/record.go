@@ -1,4 +1,8 @@
-package sqlite
+// Package record is the compact form in which every backend keeps a session
+// and a grant: they are read at every refresh, and there are millions. What
+// changes in the life of one is not in it: each backend keeps that where it
+// can change it in place.
+package record
 
 import (
 	"encoding/binary"
@@ -9,18 +13,34 @@ import (
 	"github.com/solegate/solegate/storage"
 )
 
-// Sessions and grants are read at every refresh, so their records are compact:
-// a version, then each field with its length. All other records are JSON. What
-// is in a column of its own is not in the record.
+// A record is a version, then each field with its length.
 //
 // To add a field, append it, and raise the version: a reader knows the fields
-// of every version up to its own.
+// of every version from the oldest up to its own.
 const (
-	sessionVersion = 1
-	grantVersion   = 1
+	oldest         = 2 // before it identifiers said nothing of whose they are
+	sessionVersion = 2
+	grantVersion   = 2
 )
 
-var errRecord = errors.New("a record is damaged")
+// ErrDamaged is what decoding answers to bytes that no encoding made.
+var ErrDamaged = errors.New("a record is damaged")
+
+// Nanos is t as it is stored: nanoseconds since the epoch, 0 for the zero time.
+func Nanos(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+// Instant is the time that Nanos stored.
+func Instant(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n).UTC()
+}
 
 type encoder struct{ b []byte }
 
@@ -36,7 +56,7 @@ func (e *encoder) texts(list []string) {
 	}
 }
 
-func (e *encoder) time(t time.Time) { e.b = binary.AppendVarint(e.b, nanos(t)) }
+func (e *encoder) time(t time.Time) { e.b = binary.AppendVarint(e.b, Nanos(t)) }
 
 // decoder reads what encoder wrote. After an error every value is zero.
 type decoder struct {
@@ -45,7 +65,7 @@ type decoder struct {
 }
 
 func (d *decoder) fail() {
-	d.err, d.b = errRecord, ""
+	d.err, d.b = ErrDamaged, ""
 }
 
 func (d *decoder) uvarint() uint64 {
@@ -90,11 +110,11 @@ func (d *decoder) texts() []string {
 
 func (d *decoder) time() time.Time {
 	u := d.uvarint()
-	return instant(int64(u>>1) ^ -int64(u&1)) // zigzag, as AppendVarint writes
+	return Instant(int64(u>>1) ^ -int64(u&1)) // zigzag, as AppendVarint writes
 }
 
 func (d *decoder) version(highest uint64) {
-	if v := d.uvarint(); v == 0 || v > highest {
+	if v := d.uvarint(); v < oldest || v > highest {
 		d.fail()
 	}
 }
@@ -107,12 +127,12 @@ func (d *decoder) end() error {
 	return d.err
 }
 
-func encodeSession(s storage.Session) []byte {
+// EncodeSession encodes what never changes of a session: all but ID, User,
+// LastSeen, IdleExpires and EndedAt.
+func EncodeSession(s storage.Session) []byte {
 	e := &encoder{make([]byte, 0, 256)}
 	e.b = binary.AppendUvarint(e.b, sessionVersion)
-	e.text(string(s.ID))
 	e.b = append(e.b, s.Secret[:]...)
-	e.text(string(s.User))
 	e.time(s.AuthTime)
 	e.text(s.ACR)
 	e.texts(s.AMR)
@@ -123,12 +143,13 @@ func encodeSession(s storage.Session) []byte {
 	return e.b
 }
 
-func decodeSession(b []byte) (s storage.Session, err error) {
+// DecodeSession decodes what EncodeSession made of the session id. The error
+// is ErrDamaged.
+func DecodeSession(id storage.SessionID, b []byte) (s storage.Session, err error) {
 	d := &decoder{b: string(b)}
 	d.version(sessionVersion)
-	s.ID = storage.SessionID(d.text())
+	s.ID, s.User = id, id.User()
 	copy(s.Secret[:], d.take(uint64(len(s.Secret))))
-	s.User = storage.UserID(d.text())
 	s.AuthTime = d.time()
 	s.ACR = d.text()
 	s.AMR = d.texts()
@@ -139,13 +160,13 @@ func decodeSession(b []byte) (s storage.Session, err error) {
 	return s, d.end()
 }
 
-func encodeGrant(g storage.Grant) []byte {
+// EncodeGrant encodes what never changes of a grant: all but ID, User, Session,
+// RedeemedAt, Generation, RotatedAt, IdleExpires, Expires, RevokedAt and
+// RevokedFor.
+func EncodeGrant(g storage.Grant) []byte {
 	e := &encoder{make([]byte, 0, 512)}
 	e.b = binary.AppendUvarint(e.b, grantVersion)
-	e.text(string(g.ID))
 	e.text(string(g.Client))
-	e.text(string(g.User))
-	e.text(string(g.Session))
 	e.texts(g.Scope)
 	e.texts(g.Resource)
 	e.time(g.AuthTime)
@@ -160,13 +181,13 @@ func encodeGrant(g storage.Grant) []byte {
 	return e.b
 }
 
-func decodeGrant(b []byte) (g storage.Grant, err error) {
+// DecodeGrant decodes what EncodeGrant made of the grant id. The error is
+// ErrDamaged.
+func DecodeGrant(id storage.GrantID, b []byte) (g storage.Grant, err error) {
 	d := &decoder{b: string(b)}
 	d.version(grantVersion)
-	g.ID = storage.GrantID(d.text())
+	g.ID, g.User, g.Session = id, id.User(), id.Session()
 	g.Client = clients.ID(d.text())
-	g.User = storage.UserID(d.text())
-	g.Session = storage.SessionID(d.text())
 	g.Scope = d.texts()
 	g.Resource = d.texts()
 	g.AuthTime = d.time()
