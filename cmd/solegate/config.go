@@ -12,10 +12,10 @@ import (
 type settings struct {
 	Issuer      string `yaml:"issuer" doc:"The server's public origin, exactly as browsers and APIs reach it, such as https://login.example.com. Required."`
 	Listen      string `yaml:"listen" default:"127.0.0.1:8080" doc:"Address and port to listen on."`
-	Store       string `yaml:"store" default:"solegate.db" doc:"Where everything is kept: the path of the SQLite file."`
+	Store       string `yaml:"store" default:"solegate.db" doc:"Where everything is kept: the path of an SQLite file, or redis://, redis+sentinel:// or redis+cluster:// and where; see Redis below."`
 	Development bool   `yaml:"development" doc:"Allow http on loopback for the issuer and for clients. Only for trying things out on one machine."`
 
-	MasterKeyFile          string   `yaml:"master_key_file" doc:"File with the master key that seals private keys in the store; make it with solegate key generate-master. In development one is made beside the store."`
+	MasterKeyFile          string   `yaml:"master_key_file" doc:"File with the master key that seals private keys in the store; make it with solegate key generate-master. In development one is made beside the SQLite file."`
 	MasterKey              string   `yaml:"master_key" secret:"true" doc:"The master key itself, only from the environment, in place of the file."`
 	PreviousMasterKeyFiles []string `yaml:"previous_master_key_files" doc:"Files with master keys that were in use before, until solegate key reseal has run."`
 

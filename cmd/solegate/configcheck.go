@@ -18,6 +18,7 @@ import (
 	"github.com/solegate/solegate/authz/login/password"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/keys"
+	"github.com/solegate/solegate/storage/redis"
 )
 
 func (a *app) config() *cobra.Command {
@@ -59,6 +60,9 @@ func (a *app) config() *cobra.Command {
 				value := fmt.Sprint(l.value.Interface())
 				if l.field.Tag.Get("secret") != "" && value != "" {
 					value = "(hidden)"
+				}
+				if l.name == "store" {
+					value = shown(value)
 				}
 				list = append(list, row{l.name, value, c.origin[l.name]})
 			}
@@ -135,10 +139,12 @@ func (c *configuration) check() {
 		c.mistakef("master_key_file", "%v", errNoMasterKey)
 	}
 	if c.Store == "" {
-		c.mistakef("store", "it is empty: name the SQLite file")
+		c.mistakef("store", "it is empty: name an SQLite file, or a Redis by its URL")
 	}
-	if strings.Contains(c.Store, "://") {
-		c.mistakef("store", "%q is no path: this version keeps everything in one SQLite file", c.Store)
+	if isURL(c.Store) {
+		if err := redis.Validate(c.Store); err != nil {
+			c.mistakef("store", "%v", err)
+		}
 	}
 	if k := c.Keys; k.RotateEvery < time.Hour {
 		c.mistakef("keys.rotate_every", "%s is less than 1h", k.RotateEvery)

@@ -69,7 +69,7 @@ func (a *app) run(ctx context.Context, c *configuration) error {
 		return fmt.Errorf("can't listen on %s: %w", c.Listen, err)
 	}
 	defer listener.Close()
-	store, err := open(ctx, c)
+	store, err := open(ctx, c.Store, c.Development, log)
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (a *app) run(ctx context.Context, c *configuration) error {
 			failed <- web.Serve(listener)
 		}
 	}()
-	log.Info("serving", "issuer", c.Issuer, "listen", listener.Addr().String(), "tls", secure, "store", c.Store)
+	log.Info("serving", "issuer", c.Issuer, "listen", listener.Addr().String(), "tls", secure, "store", shown(c.Store))
 
 	select {
 	case err = <-failed:

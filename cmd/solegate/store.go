@@ -18,24 +18,36 @@ import (
 	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/keys"
 	"github.com/solegate/solegate/storage"
+	"github.com/solegate/solegate/storage/redis"
 	"github.com/solegate/solegate/storage/sqlite"
 )
 
-// open opens the store that the configuration names. It is the one place that
-// knows the backends.
-func open(ctx context.Context, c *configuration) (storage.Store, error) {
-	switch scheme, _, found := strings.Cut(c.Store, "://"); {
-	case !found:
-		return sqlite.Open(ctx, sqlite.Config{Path: c.Store})
-	default:
-		return nil, fmt.Errorf("store %s://…: there is no such backend: name the path of an SQLite file", scheme)
+// open opens the store at a location, a path or a URL. It is the one place
+// that knows the backends.
+func open(ctx context.Context, location string, development bool, log *slog.Logger) (storage.Store, error) {
+	if isURL(location) {
+		return redis.Open(ctx, redis.Config{URL: location, Development: development, Log: log})
 	}
+	return sqlite.Open(ctx, sqlite.Config{Path: location})
+}
+
+func isURL(location string) bool { return strings.Contains(location, "://") }
+
+// shown is a location as it may be logged: a URL can have a password in it.
+func shown(location string) string {
+	if isURL(location) {
+		return redis.Redacted(location)
+	}
+	return location
 }
 
 // started reports whether the store exists. A command that only looks, changes
 // or ends something must not begin an empty one because its path was mistyped.
 func started(c *configuration) error {
-	if _, err := os.Stat(c.Store); !errors.Is(err, fs.ErrNotExist) || strings.Contains(c.Store, "://") {
+	if isURL(c.Store) {
+		return nil // an empty Redis is as good as another
+	}
+	if _, err := os.Stat(c.Store); !errors.Is(err, fs.ErrNotExist) {
 		return nil // open has more to say about any other trouble
 	}
 	if _, err := os.Stat(filepath.Dir(c.Store)); err != nil {
@@ -74,14 +86,14 @@ func (a *app) with(cmd *cobra.Command, ready func(*configuration) error, do func
 		return err
 	}
 	ctx := cmd.Context()
-	store, err := open(ctx, c)
-	if err != nil {
-		return err
-	}
 	// What an operator does by hand is in the audit log, on standard error.
 	log := slog.New(slog.NewTextHandler(a.stderr, nil))
 	if a.json {
 		log = slog.New(slog.NewJSONHandler(a.stderr, nil))
+	}
+	store, err := open(ctx, c.Store, c.Development, slog.New(slog.DiscardHandler)) // its warnings are serve's to give
+	if err != nil {
+		return err
 	}
 	err = do(ctx, &operator{c, store, revocation.New(store, audit.New(log), time.Now)})
 	return errors.Join(err, store.Close())
@@ -115,7 +127,10 @@ func (c *configuration) master(ctx context.Context, store storage.Keys, log *slo
 		if !c.Development {
 			return keys.Master{}, errNoMasterKey
 		}
-		path = filepath.Join(filepath.Dir(c.Store), "master.key")
+		path = "master.key" // beside an SQLite file, else here
+		if !isURL(c.Store) {
+			path = filepath.Join(filepath.Dir(c.Store), path)
+		}
 		if err := makeMaster(ctx, path, store, log); err != nil {
 			return keys.Master{}, err
 		}

@@ -1,0 +1,306 @@
+// Package redis keeps everything in Redis or Valkey: one server, one under
+// Sentinel, or a Cluster, by one path of code. Any number of Solegate
+// processes share it; none of them keeps anything that matters.
+//
+// # Where
+//
+//	redis://[user[:password]@]host[:port][/db]
+//	redis+sentinel://[user[:password]@]host[:port],…/primary[/db]
+//	redis+cluster://[user[:password]@]host[:port],…
+//
+// rediss, rediss+sentinel and rediss+cluster speak TLS. Parameters:
+//
+//	password_file           file with the password, in place of one in the URL
+//	sentinel_user, sentinel_password_file
+//	                        what the Sentinels themselves ask for
+//	ca, certificate, key, server_name
+//	                        TLS: who may have signed the server's certificate,
+//	                        the client's own, the name in the server's
+//	prefix                  begin of every key, "sg:"
+//	replicas                how many replicas must have a lasting write before
+//	                        it counts; 1 under Sentinel and in a cluster, else 0
+//	timeout                 longest time for one operation, retries and all: 2s
+//	connections             most connections to one server: 64
+//
+// # Keys
+//
+// What is in braces is the hash tag: keys with the same one are in one slot,
+// and a script touches one slot only. All of a person is in one, so people are
+// what spreads the load; the registry is in another, names are in 64. [prefix]
+// is in front of all. A life is counted from the record's own times by the
+// clock of Redis, so no difference between clocks shortens it.
+//
+//	{r}c:ID     string  a client: version, JSON. For ever: registered by the operator.
+//	{r}a:ID     string  a resource server: version, JSON. For ever, likewise.
+//	{r}clients  zset    the clients' IDs, in order. For ever, likewise.
+//	{r}apis     zset    the resource servers' IDs, in order. For ever, likewise.
+//	{r}ring     string  the key ring: version, JSON with sealed keys. For ever: it is replaced whole.
+//	{r}format   string  the format of all this: 1. For ever.
+//	{r}ready    string  what /readyz writes. A minute.
+//	n{0…63}     hash    user names to entries "deadline:nonce:user". For ever: as long as the account.
+//	o{0…63}     zset    user names, in order. For ever, likewise.
+//	u{USER}     string  an account: version, name, JSON. For ever: until it is removed.
+//	i{USER}     zset    the person's sessions and grants, by when they expire. As long as the last of them.
+//	s{USER}S    string  a session: times, record. Until Expires, and an hour.
+//	g{USER}S.G  string  a grant: head, record, reason. Until Expires, and an hour.
+//	t{KEY}W:P   string  a counter of window W, the Pth since the epoch. Two windows.
+//
+// Each is written by the scripts in folder script, and by nothing else.
+//
+// # What crosses slots
+//
+// Only user names do, and they go first and come back last. Whoever makes or
+// renames an account reserves the name until a deadline, writes the account
+// only if the deadline is well ahead by the clock of the account's server, and
+// the name's entry then is right. If the process dies between the two, the
+// entry names an account that does not exist or has another name: it counts
+// for nothing, and after its deadline the next who asks for the name takes it.
+// So no two accounts ever have one name, and nothing is left to clean up.
+//
+// # What lasts
+//
+// A lasting write (the end of anything, a rotation, a redemption, a change of
+// an account, a client or the key ring) is answered when the replicas that the
+// configuration asks for have it, or not without [storage.ErrUnknown]. New
+// sessions and grants are answered at once: if they are lost, people sign in
+// again.
+package redis
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/solegate/solegate/storage"
+)
+
+// Config is what Open needs.
+type Config struct {
+	// URL says where, see the package.
+	URL string
+	// Development turns refusals of a Redis that would lose data into warnings.
+	Development bool
+	Log         *slog.Logger
+	// Rand makes versions and nonces; crypto/rand if nil.
+	Rand io.Reader
+}
+
+// Store implements [storage.Store].
+type Store struct {
+	prefix   string
+	replicas int
+	timeout  time.Duration
+	log      *slog.Logger
+	rand     io.Reader
+
+	client redis.UniversalClient
+	one    *redis.Client        // the server, or who Sentinel says is primary
+	spread *redis.ClusterClient // or the cluster
+	nodes  sync.Map             // of the cluster: address to *redis.Client
+	closed atomic.Bool
+}
+
+var _ storage.Store = (*Store)(nil)
+
+// The oldest versions whose scripts and commands are used.
+const oldestRedis = "6.2"
+
+// Open connects, looks at what it connected to, and loads the scripts. It
+// refuses a Redis that would lose what was acknowledged: one that evicts keys,
+// or writes nothing to disk; in development it only warns.
+func Open(ctx context.Context, c Config) (*Store, error) {
+	l, err := parse(c.URL)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{prefix: l.prefix, replicas: l.replicas, timeout: l.timeout, log: c.Log, rand: c.Rand}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.rand == nil {
+		s.rand = rand.Reader
+	}
+	quiet.Do(logging.Disable) // it prints to standard error; every error comes back to us
+	s.connect(l)
+	if err := s.inspect(ctx, c.Development); err != nil {
+		s.client.Close()
+		return nil, fmt.Errorf("store %s: %w", Redacted(c.URL), err)
+	}
+	return s, nil
+}
+
+var quiet sync.Once
+
+func (s *Store) connect(l *location) {
+	// Maintenance notifications are a commercial server's; asking costs a trip.
+	noNotifications := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	switch l.topology {
+	case single:
+		s.one = redis.NewClient(&redis.Options{
+			Addr: l.addrs[0], Username: l.user, Password: l.password, DB: l.db, TLSConfig: l.tls, MaxRetries: -1,
+			DialTimeout: l.timeout / 2, ReadTimeout: l.timeout, WriteTimeout: l.timeout, PoolTimeout: l.timeout, ContextTimeoutEnabled: true,
+			PoolSize: l.connectionsPerNode, DialerRetries: 1, DisableIdentity: true, MaintNotificationsConfig: noNotifications,
+		})
+	case sentinel:
+		s.one = redis.NewFailoverClient(&redis.FailoverOptions{
+			MasterName: l.primary, SentinelAddrs: l.addrs, SentinelUsername: l.sentinelUser, SentinelPassword: l.sentinelPassword,
+			Username: l.user, Password: l.password, DB: l.db, TLSConfig: l.tls, MaxRetries: -1,
+			DialTimeout: l.timeout / 2, ReadTimeout: l.timeout, WriteTimeout: l.timeout, PoolTimeout: l.timeout, ContextTimeoutEnabled: true,
+			PoolSize: l.connectionsPerNode, DialerRetries: 1, DisableIdentity: true,
+		})
+	case cluster:
+		s.spread = redis.NewClusterClient(&redis.ClusterOptions{
+			Addrs: l.addrs, Username: l.user, Password: l.password, TLSConfig: l.tls, MaxRetries: -1,
+			MaxRedirects: 3, MinRetryBackoff: 5 * time.Millisecond, MaxRetryBackoff: 50 * time.Millisecond,
+			DialTimeout: l.timeout / 2, ReadTimeout: l.timeout, WriteTimeout: l.timeout, PoolTimeout: l.timeout, ContextTimeoutEnabled: true,
+			PoolSize: l.connectionsPerNode, DialerRetries: 1, DisableIdentity: true, MaintNotificationsConfig: noNotifications,
+		})
+		s.spread.OnNewNode(func(node *redis.Client) { s.nodes.Store(node.Options().Addr, node) })
+	}
+	if s.spread != nil {
+		s.client = s.spread
+	} else {
+		s.client = s.one
+	}
+}
+
+// inspect looks at every primary: its version, whether it would lose data, and
+// gives it the scripts.
+func (s *Store) inspect(ctx context.Context, development bool) error {
+	ctx, cancel := context.WithTimeout(ctx, max(10*time.Second, s.timeout))
+	defer cancel()
+	err := s.primaries(ctx, func(node *redis.Client) error {
+		text, err := node.Info(ctx, "server", "persistence", "memory", "replication").Result()
+		if err != nil {
+			return err
+		}
+		info := parseInfo(text)
+		log := s.log.With("server", node.Options().Addr)
+		version := info["redis_version"]
+		if info["server_name"] == "valkey" {
+			version = info["valkey_version"]
+		}
+		if older(version, oldestRedis) {
+			return fmt.Errorf("the server is version %s: Redis %s or newer, or Valkey, is needed", version, oldestRedis)
+		}
+		var faults []string
+		if policy := info["maxmemory_policy"]; policy != "noeviction" {
+			faults = append(faults, fmt.Sprintf("maxmemory-policy is %s, so Redis would drop accounts and revocations when its memory is full: set it to noeviction", policy))
+		}
+		if info["aof_enabled"] != "1" {
+			faults = append(faults, "there is no append-only file, so a restart would bring back what was revoked: set appendonly yes")
+		}
+		for _, f := range faults {
+			if !development {
+				return errors.New(f)
+			}
+			log.Warn(f)
+		}
+		// Not everybody may ask for the configuration; then nothing is said.
+		if sync, err := node.ConfigGet(ctx, "appendfsync").Result(); err == nil && sync["appendfsync"] != "always" && s.replicas == 0 {
+			log.Warn("appendfsync is not always and no replica is waited for: when the machine itself fails, what was revoked in the last second may come back; see the documentation of the store")
+		}
+		if have, _ := strconv.Atoi(info["connected_slaves"]); have < s.replicas {
+			log.Warn("too few replicas are connected: lasting writes will fail", "connected", have, "needed", s.replicas)
+		}
+		pipe := node.Pipeline()
+		for _, sc := range scripts {
+			pipe.ScriptLoad(ctx, sc.text)
+		}
+		_, err = pipe.Exec(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return s.checkFormat(ctx)
+}
+
+// The format of all keys and records.
+const format = "1"
+
+func (s *Store) checkFormat(ctx context.Context) error {
+	if err := s.client.SetNX(ctx, s.formatKey(), format, 0).Err(); err != nil {
+		return err
+	}
+	found, err := s.client.Get(ctx, s.formatKey()).Result()
+	if err != nil {
+		return err
+	}
+	if found != format {
+		return fmt.Errorf("what is stored has format %s, this Solegate knows %s: use the version that wrote it, or another prefix", found, format)
+	}
+	return nil
+}
+
+func parseInfo(text string) map[string]string {
+	info := map[string]string{}
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			info[name] = value
+		}
+	}
+	return info
+}
+
+// older compares versions by their first two numbers. One that can't be read
+// is not called old.
+func older(version, than string) bool {
+	parts := func(v string) (n [2]int, ok bool) {
+		for i, p := range strings.SplitN(v, ".", 3) {
+			if i < 2 {
+				var err error
+				if n[i], err = strconv.Atoi(p); err != nil {
+					return n, false
+				}
+			}
+		}
+		return n, true
+	}
+	a, ok := parts(version)
+	b, _ := parts(than)
+	return ok && (a[0] < b[0] || a[0] == b[0] && a[1] < b[1])
+}
+
+// Ready implements [storage.Store]: every primary answers, and what is written
+// reaches the replicas.
+func (s *Store) Ready(ctx context.Context) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	within, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	if err := s.primaries(within, func(node *redis.Client) error { return node.Ping(within).Err() }); err != nil {
+		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
+	}
+	err := s.do(ctx, write{script: readyScript, keys: []string{s.readyKey()}, repeat: harmless, lasting: true})
+	if errors.Is(err, storage.ErrUnknown) {
+		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
+	}
+	return err
+}
+
+// Sweep implements [storage.Store]. Redis removes by itself what has expired.
+func (s *Store) Sweep(ctx context.Context, _ time.Time, _ int) (int, error) {
+	return 0, s.begin(ctx)
+}
+
+// Close implements [storage.Store].
+func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	return s.client.Close()
+}

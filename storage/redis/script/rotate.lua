@@ -1,0 +1,34 @@
+-- Rotates the refresh token of a grant. Begins with grant.lua.
+-- KEYS: the grant
+-- ARGV: at, generation, begin of the grace window, idle expiry (8 bytes each);
+--       reason if it is reuse
+local atS, atN, fromH, fromL, graceS, graceN, nextS, nextN =
+  struct.unpack('>I4I4I4I4I4I4I4I4', ARGV[1])
+if redeemedS == 0 and redeemedN == 0 then
+  return NOT_FOUND
+end
+if revokedS ~= 0 or revokedN ~= 0 then
+  return REVOKED
+end
+if not before(atS, atN, expiresS, expiresN) or not before(atS, atN, idleS, idleN) then
+  return EXPIRED
+end
+local generation, from = generationH * 4294967296 + generationL, fromH * 4294967296 + fromL
+if from == generation then
+  generation = generation + 1
+  if before(idleS, idleN, nextS, nextN) then
+    idleS, idleN = nextS, nextN
+  end
+  redis.call('SETRANGE', KEYS[1], 9, struct.pack('>I4I4I4I4I4I4',
+    math.floor(generation / 4294967296), generation % 4294967296, atS, atN, idleS, idleN))
+  return DONE
+end
+if from > generation then
+  return NOT_FOUND
+end
+if from + 1 == generation and not before(rotatedS, rotatedN, graceS, graceN) then
+  again()
+  return DONE
+end
+revoke(atS, atN, ARGV[2])
+return REUSED
