@@ -49,7 +49,7 @@ func NewSecure(tb testing.TB) *Secure {
 
 	port := s.args[1]
 	s.args = append(s.args, "--port", "0", "--tls-port", port, "--tls-cert-file", x.Certificate, "--tls-key-file", x.Key, "--tls-ca-cert-file", x.CA,
-		"--appendonly", "yes", "--user", x.User+" on >"+x.Password+" ~* &* +@all", "--user", "default off")
+		"--appendonly", "yes", "--user", x.User, "on", ">"+x.Password, "~*", "&*", "+@all", "--user", "default", "off")
 	pair, err := tls.LoadX509KeyPair(x.Certificate, x.Key)
 	check(tb, err)
 	pool := x509.NewCertPool()

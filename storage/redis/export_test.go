@@ -1,0 +1,6 @@
+package redis
+
+import "github.com/redis/go-redis/v9"
+
+// AddHook lets tests count what goes over the wire.
+func (s *Store) AddHook(h redis.Hook) { s.client.AddHook(h) }

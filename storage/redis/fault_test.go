@@ -1,0 +1,534 @@
+package redis_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/solegate/solegate/storage"
+	"github.com/solegate/solegate/storage/redis"
+	"github.com/solegate/solegate/storage/redis/redistest"
+)
+
+var start = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+func grant(id storage.GrantID) storage.Grant {
+	return storage.Grant{
+		ID: id, Client: "spa", User: id.User(), Session: id.Session(), Scope: []string{"openid", "offline_access"},
+		Resource: []string{"https://api.example.com"}, CodeExpires: start.Add(time.Minute), Expires: start.Add(time.Minute), CreatedAt: start,
+	}
+}
+
+func redemption(id storage.GrantID) storage.Redemption {
+	return storage.Redemption{Grant: id, At: start, IdleExpires: start.Add(12 * time.Hour), Expires: start.Add(24 * time.Hour)}
+}
+
+func rotation(id storage.GrantID, from uint64) storage.Rotation {
+	return storage.Rotation{Grant: id, From: from, At: start, Grace: 10 * time.Second, IdleExpires: start.Add(12 * time.Hour)}
+}
+
+// family makes a grant whose code was redeemed.
+func family(t testing.TB, s storage.Store, id storage.GrantID) {
+	t.Helper()
+	check(t, s.CreateGrant(t.Context(), grant(id)))
+	check(t, s.Redeem(t.Context(), redemption(id)))
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func want(t testing.TB, err, target error) {
+	t.Helper()
+	if !errors.Is(err, target) {
+		t.Fatalf("got %v, want %v", err, target)
+	}
+}
+
+// failed reports whether err is one that the server answers with 503.
+func failed(err error) bool {
+	return errors.Is(err, storage.ErrUnavailable) || errors.Is(err, storage.ErrUnknown)
+}
+
+// bound is how long an operation may take when nothing answers: twice the
+// store's time limit, for a machine that is busy.
+const bound = 4 * time.Second
+
+// trouble is a load on a store, and what was acknowledged to it.
+type trouble struct {
+	t     *testing.T
+	store storage.Store
+	ctx   context.Context
+	stop  context.CancelFunc
+	work  sync.WaitGroup
+
+	families []storage.GrantID
+	done     []atomic.Uint64 // the generation that was acknowledged
+	failures atomic.Int64
+	slowest  atomic.Int64
+
+	mu      sync.Mutex
+	revoked []storage.GrantID
+	blocked []storage.UserID
+}
+
+// begin starts the load: families that rotate, grants that are revoked, users
+// who are blocked, codes that are redeemed twice at once.
+func begin(t *testing.T, store storage.Store) *trouble {
+	t.Helper()
+	l := &trouble{t: t, store: store, families: make([]storage.GrantID, 12), done: make([]atomic.Uint64, 12)}
+	l.ctx, l.stop = context.WithCancel(context.Background())
+	t.Cleanup(func() { l.stop(); l.work.Wait() })
+	for i := range l.families {
+		l.families[i] = storage.GrantID(fmt.Sprintf("user%d.s.family", i))
+		family(t, store, l.families[i])
+		l.done[i].Store(1)
+		l.work.Go(func() { l.rotate(i) })
+	}
+	for i := range 4 {
+		l.work.Go(func() { l.end(i) })
+		l.work.Go(func() { l.redeem(i) })
+	}
+	return l
+}
+
+// timed runs one operation and reports whether it was acknowledged. Any
+// refusal but those that are allowed fails the test.
+func (l *trouble) timed(what string, op func() error, allowed ...error) bool {
+	began := time.Now()
+	err := op()
+	if took := int64(time.Since(began)); took > l.slowest.Load() {
+		l.slowest.Store(took)
+	}
+	for _, a := range allowed {
+		if errors.Is(err, a) {
+			return false
+		}
+	}
+	switch {
+	case err == nil:
+		return true
+	case failed(err):
+		l.failures.Add(1)
+	case l.ctx.Err() == nil:
+		l.t.Errorf("%s: %v", what, err)
+	}
+	return false
+}
+
+func (l *trouble) rotate(i int) {
+	for l.ctx.Err() == nil {
+		from := l.done[i].Load()
+		// Not found would be a rotation that was acknowledged and is lost,
+		// reuse would be a family that has forked.
+		if l.timed("rotate", func() error { return l.store.Rotate(context.Background(), rotation(l.families[i], from)) }) {
+			l.done[i].Store(from + 1)
+		}
+	}
+}
+
+func (l *trouble) end(i int) {
+	for n := 0; l.ctx.Err() == nil; n++ {
+		u := storage.User{ID: storage.UserID(fmt.Sprintf("ending%d-%d", i, n)), Name: fmt.Sprintf("ending%d-%d", i, n)}
+		id := storage.GrantID(u.ID) + ".s.g"
+		if !l.timed("create", func() error { return l.store.CreateGrant(context.Background(), grant(id)) }) ||
+			!l.timed("create user", func() error { return l.store.CreateUser(context.Background(), u) }) {
+			continue
+		}
+		if l.timed("revoke", func() error { return l.store.RevokeGrant(context.Background(), id, start, "test") }, storage.ErrNotFound) {
+			l.mu.Lock()
+			l.revoked = append(l.revoked, id)
+			l.mu.Unlock()
+		}
+		u, err := l.store.User(context.Background(), u.ID)
+		if err != nil {
+			continue
+		}
+		u.Block = &storage.Block{Reason: "test", At: start}
+		if l.timed("block", func() error { return l.store.UpdateUser(context.Background(), u) }, storage.ErrNotFound, storage.ErrConflict) {
+			l.mu.Lock()
+			l.blocked = append(l.blocked, u.ID)
+			l.mu.Unlock()
+		}
+	}
+}
+
+func (l *trouble) redeem(i int) {
+	for n := 0; l.ctx.Err() == nil; n++ {
+		id := storage.GrantID(fmt.Sprintf("code%d-%d.s.g", i, n))
+		if !l.timed("create", func() error { return l.store.CreateGrant(context.Background(), grant(id)) }) {
+			continue
+		}
+		var winners atomic.Int64
+		var both sync.WaitGroup
+		for range 2 {
+			both.Go(func() {
+				if l.timed("redeem", func() error { return l.store.Redeem(context.Background(), redemption(id)) }, storage.ErrReused, storage.ErrNotFound) {
+					winners.Add(1)
+				}
+			})
+		}
+		both.Wait()
+		if winners.Load() > 1 {
+			l.t.Errorf("the code of %s was redeemed twice", id)
+		}
+	}
+}
+
+// progress waits until every family has rotated n more times.
+func (l *trouble) progress(n uint64) {
+	l.t.Helper()
+	var from []uint64
+	for i := range l.done {
+		from = append(from, l.done[i].Load())
+	}
+	redistest.Eventually(l.t, "every family rotates on", func() bool {
+		for i := range l.done {
+			if l.done[i].Load() < from[i]+n {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// finish ends the load and checks that all that was acknowledged is so.
+func (l *trouble) finish() {
+	t := l.t
+	t.Helper()
+	l.stop()
+	l.work.Wait()
+	for i, id := range l.families {
+		st, err := l.store.Standing(t.Context(), id, "spa")
+		check(t, err)
+		// One more than acknowledged is a rotation whose answer was lost.
+		if done := l.done[i].Load(); st.Grant.Generation != done && st.Grant.Generation != done+1 || !st.Grant.RevokedAt.IsZero() {
+			t.Errorf("%s: generation %d was acknowledged, %d is stored; revoked: %s", id, done, st.Grant.Generation, st.Grant.RevokedFor)
+		}
+	}
+	for _, id := range l.revoked {
+		st, err := l.store.Standing(t.Context(), id, "spa")
+		if !errors.Is(err, storage.ErrNotFound) && (err != nil || st.Grant.RevokedAt.IsZero()) {
+			t.Errorf("%s was revoked, and lives: %v", id, err)
+		}
+	}
+	for _, id := range l.blocked {
+		u, err := l.store.User(t.Context(), id)
+		if err != nil || u.Block == nil {
+			t.Errorf("%s was blocked, and is not: %+v, %v", id, u, err)
+		}
+	}
+	if slowest := time.Duration(l.slowest.Load()); slowest > bound {
+		t.Errorf("an operation took %s: %s is the bound", slowest, bound)
+	}
+	t.Logf("%d revocations and %d blocks acknowledged, %d operations failed, the slowest took %s", len(l.revoked), len(l.blocked), l.failures.Load(), time.Duration(l.slowest.Load()))
+	if len(l.revoked) == 0 || len(l.blocked) == 0 {
+		t.Error("nothing was revoked or blocked: the test shows nothing")
+	}
+}
+
+func (l *trouble) fails() {
+	l.t.Helper()
+	before := l.failures.Load()
+	redistest.Eventually(l.t, "operations fail", func() bool { return l.failures.Load() > before })
+}
+
+func TestRestart(t *testing.T) {
+	server := redistest.Single(t)
+	s := open(t, "redis://"+server.Addr)
+	l := begin(t, s)
+	for range 3 {
+		l.progress(20)
+		server.Kill()
+		l.fails()
+		want(t, s.Ready(t.Context()), storage.ErrUnavailable)
+		server.Start()
+		l.progress(20)
+		check(t, s.Ready(t.Context()))
+	}
+	l.finish()
+}
+
+func TestSentinelFailover(t *testing.T) {
+	servers := redistest.NewSentinel(t)
+	s := open(t, servers.URL())
+	l := begin(t, s)
+	for range 2 {
+		l.progress(20)
+		old := servers.Primary()
+		old.Kill()
+		l.fails()
+		redistest.Eventually(t, "the Sentinels promote the replica", func() bool {
+			p := servers.Primary()
+			return p != old && p.Info("role") == "master"
+		})
+		// Alone it can't keep what it is told: that is said, and nothing is
+		// acknowledged.
+		want(t, s.Ready(t.Context()), storage.ErrUnavailable)
+		old.Start()
+		l.progress(20)
+		check(t, s.Ready(t.Context()))
+	}
+	l.finish()
+}
+
+func TestClusterFailover(t *testing.T) {
+	servers := redistest.NewCluster(t)
+	s := open(t, servers.URL())
+	l := begin(t, s)
+	for slot := range 2 {
+		l.progress(20)
+		old := servers.Owner(slot * 8000)
+		old.Kill()
+		l.fails()
+		redistest.Eventually(t, "the replica takes over", func() bool {
+			now := servers.Owner(slot * 8000)
+			return now != nil && now != old
+		})
+		old.Start()
+		l.progress(20)
+		redistest.Eventually(t, "the store is ready", func() bool { return s.Ready(t.Context()) == nil })
+	}
+	l.finish()
+}
+
+func TestPrimaryHangs(t *testing.T) {
+	servers := redistest.NewCluster(t)
+	s := open(t, servers.URL())
+	l := begin(t, s)
+	l.progress(20)
+	old := servers.Owner(0)
+	old.Pause()
+	l.fails()
+	redistest.Eventually(t, "the replica takes over", func() bool {
+		for _, x := range servers.Servers {
+			if x != old && x.Info("role") == "master" && strings.Count(x.MustDo("CLUSTER", "NODES"), "fail") > 0 {
+				owner := ownerSeenBy(x, old)
+				return owner
+			}
+		}
+		return false
+	})
+	old.Resume() // it believes for a moment that it still is the primary
+	l.progress(20)
+	l.finish()
+}
+
+// ownerSeenBy reports whether x knows that old serves no slots any more.
+func ownerSeenBy(x, old *redistest.Server) bool {
+	for line := range strings.Lines(x.MustDo("CLUSTER", "NODES")) {
+		if strings.Contains(line, old.Addr+"@") {
+			return len(strings.Fields(line)) == 8
+		}
+	}
+	return false
+}
+
+func TestSlotMoves(t *testing.T) {
+	servers := redistest.NewCluster(t)
+	s := open(t, servers.URL())
+	l := begin(t, s)
+	// All of these are in one slot.
+	ids := make([]storage.GrantID, 20)
+	for i := range ids {
+		ids[i] = storage.GrantID(fmt.Sprintf("user0.s.moving%d", i))
+		family(t, s, ids[i])
+	}
+	slot := servers.Slot("{user0}")
+	from := servers.Owner(slot)
+	var to *redistest.Server
+	for _, x := range servers.Servers {
+		if x != from && x.Info("role") == "master" {
+			to = x
+		}
+	}
+	generation := uint64(1)
+	rotateAll := func() {
+		t.Helper()
+		for _, id := range ids {
+			check(t, s.Rotate(t.Context(), rotation(id, generation)))
+			if st, err := s.Standing(t.Context(), id, "spa"); err != nil || st.Grant.Generation != generation+1 {
+				t.Errorf("%s: %+v, %v", id, st.Grant.Generation, err)
+			}
+		}
+		generation++
+	}
+	rotateAll()
+	servers.Migrate(slot, to, rotateAll)
+	rotateAll()
+	l.progress(20)
+	l.finish()
+}
+
+func TestConnectionCut(t *testing.T) {
+	proxy := redistest.NewProxy(t, redistest.Single(t))
+	s := open(t, "redis://"+proxy.Addr)
+	ctx := t.Context()
+	for name, cut := range map[string]func(string){"Before": proxy.CutBefore, "After": proxy.CutAfter} {
+		t.Run(name, func(t *testing.T) {
+			id := storage.GrantID(name + ".s.g")
+			happened := name == "After"
+			cut("evalsha")
+			check(t, s.CreateGrant(ctx, grant(id))) // it asks again, and knows its own
+			want(t, s.CreateGrant(ctx, grant(id)), storage.ErrExists)
+
+			cut("evalsha")
+			want(t, s.Redeem(ctx, redemption(id)), storage.ErrUnknown)
+			if err := s.Redeem(ctx, redemption(id)); happened && !errors.Is(err, storage.ErrReused) || !happened && err != nil {
+				t.Errorf("redeemed again: %v", err)
+			}
+
+			id += "2"
+			family(t, s, id)
+			cut("evalsha")
+			check(t, s.Rotate(ctx, rotation(id, 1)))
+			st, err := s.Standing(ctx, id, "spa")
+			check(t, err)
+			if st.Grant.Generation != 2 {
+				t.Errorf("generation %d after one rotation", st.Grant.Generation)
+			}
+
+			cut("evalsha")
+			check(t, s.CreateUser(ctx, storage.User{ID: storage.UserID(name), Name: name}))
+			u, err := s.UserByName(ctx, name)
+			check(t, err)
+			u.Email = "x@example.com"
+			cut("evalsha")
+			check(t, s.UpdateUser(ctx, u))
+			want(t, s.UpdateUser(ctx, u), storage.ErrConflict)
+			cut("evalsha")
+			check(t, s.RemoveUser(ctx, u.ID))
+
+			cut("get")
+			if _, err := s.Standing(ctx, id, "spa"); err != nil {
+				t.Errorf("a read was not repeated: %v", err)
+			}
+			if proxy.Armed() {
+				t.Error("nothing was cut")
+			}
+		})
+	}
+}
+
+func TestSlow(t *testing.T) {
+	server := redistest.Single(t)
+	s := open(t, with("redis://"+server.Addr, "timeout=300ms"))
+	family(t, s, "u.s.g")
+	server.Pause()
+	began := time.Now()
+	_, err := s.Standing(t.Context(), "u.s.g", "spa")
+	want(t, err, storage.ErrUnavailable)
+	if err := s.Rotate(t.Context(), rotation("u.s.g", 1)); !failed(err) {
+		t.Errorf("got %v", err)
+	}
+	want(t, s.Ready(t.Context()), storage.ErrUnavailable)
+	if took := time.Since(began); took > bound {
+		t.Errorf("it took %s to give up", took)
+	}
+	server.Resume()
+	redistest.Eventually(t, "it recovers", func() bool { return s.Ready(t.Context()) == nil })
+	// What was sent before may have happened since; to ask again does no harm.
+	check(t, s.Rotate(t.Context(), rotation("u.s.g", 1)))
+	if st, err := s.Standing(t.Context(), "u.s.g", "spa"); err != nil || st.Grant.Generation != 2 {
+		t.Errorf("generation %d, %v", st.Grant.Generation, err)
+	}
+}
+
+func TestFull(t *testing.T) {
+	server := redistest.Single(t)
+	s := open(t, "redis://"+server.Addr)
+	family(t, s, "u.s.before")
+	server.MustDo("CONFIG", "SET", "maxmemory", "1")
+	err := s.CreateGrant(t.Context(), grant("u.s.after"))
+	want(t, err, storage.ErrUnavailable)
+	if !strings.Contains(err.Error(), "OOM") {
+		t.Errorf("the error does not say why: %v", err)
+	}
+	want(t, s.Rotate(t.Context(), rotation("u.s.before", 1)), storage.ErrUnavailable)
+	want(t, s.RevokeGrant(t.Context(), "u.s.before", start, "test"), storage.ErrUnavailable)
+	want(t, s.Ready(t.Context()), storage.ErrUnavailable)
+	st, err := s.Standing(t.Context(), "u.s.before", "spa")
+	check(t, err)
+	if st.Grant.Generation != 1 || !st.Grant.RevokedAt.IsZero() {
+		t.Errorf("a refused write left something: %+v", st.Grant)
+	}
+	server.MustDo("CONFIG", "SET", "maxmemory", "0")
+	check(t, s.Ready(t.Context()))
+	check(t, s.Rotate(t.Context(), rotation("u.s.before", 1)))
+}
+
+func TestScriptsAreGone(t *testing.T) {
+	server := redistest.Single(t)
+	s := open(t, "redis://"+server.Addr)
+	family(t, s, "u.s.g")
+	server.MustDo("SCRIPT", "FLUSH")
+	check(t, s.Rotate(t.Context(), rotation("u.s.g", 1)))
+	check(t, s.CreateUser(t.Context(), storage.User{ID: "u", Name: "alice"}))
+}
+
+func TestOpenRefuses(t *testing.T) {
+	secure := redistest.NewSecure(t)
+	aof := redistest.Single(t)
+	memory := redistest.Single(t, "--appendonly", "no")
+	evicting := redistest.Single(t, "--maxmemory-policy", "allkeys-lru")
+	old := redistest.NewProxy(t, aof)
+	old.Replace("redis_version:"+aof.Info("redis_version"), "redis_version:"+oldVersion(aof.Info("redis_version")))
+	newer := redistest.Single(t)
+	newer.MustDo("SET", "sg:{r}format", "2")
+	for name, c := range map[string]struct{ url, says string }{
+		"nobody there":          {"redis://127.0.0.1:1?timeout=200ms", "refused"},
+		"password expected":     {"rediss://127.0.0.1" + port(secure.Addr) + "?ca=" + secure.CA + "&certificate=" + secure.Certificate + "&key=" + secure.Key, "NOAUTH"},
+		"wrong password":        {"rediss://solegate:hunter2@127.0.0.1" + port(secure.Addr) + "?ca=" + secure.CA + "&certificate=" + secure.Certificate + "&key=" + secure.Key, "WRONGPASS"},
+		"TLS expected":          {"redis://" + secure.Addr + "?timeout=500ms", ""},
+		"unknown authority":     {"rediss://" + secure.Addr + "?timeout=500ms", "certificate"},
+		"no client certificate": {"rediss://" + secure.Addr + "?timeout=500ms&ca=" + secure.CA, ""},
+		"no append-only file":   {"redis://" + memory.Addr, "appendonly"},
+		"evicts":                {"redis://" + evicting.Addr, "noeviction"},
+		"too old":               {"redis://" + old.Addr, "6.2"},
+		"written by a newer":    {"redis://" + newer.Addr, "format 2"},
+		"no Sentinel":           {"redis+sentinel://" + aof.Addr + "/x?timeout=300ms", ""},
+		"no cluster":            {"redis+cluster://" + aof.Addr + "?timeout=300ms", "cluster"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := redis.Open(t.Context(), redis.Config{URL: c.url})
+			if err == nil {
+				s.Close()
+				t.Fatal("it opened")
+			}
+			if !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("%q expected in: %v", c.says, err)
+			}
+		})
+	}
+	for _, server := range []*redistest.Server{memory, evicting} {
+		s, err := redis.Open(t.Context(), redis.Config{URL: "redis://" + server.Addr, Development: true})
+		if err != nil {
+			t.Errorf("development mode only warns: %v", err)
+			continue
+		}
+		s.Close()
+	}
+	file := t.TempDir() + "/password"
+	write(t, file, secure.Password+"\n")
+	s := open(t, "rediss://solegate@"+secure.Addr+"?ca="+secure.CA+"&certificate="+secure.Certificate+"&key="+secure.Key+"&password_file="+file)
+	family(t, s, "u.s.g")
+}
+
+// oldVersion is a version too old to be used, as long as the given one.
+func oldVersion(v string) string { return "5" + v[1:] }
+
+func write(t testing.TB, file, text string) {
+	t.Helper()
+	check(t, os.WriteFile(file, []byte(text), 0o600))
+}
+
+func port(addr string) string { return addr[strings.LastIndexByte(addr, ':'):] }
