@@ -65,9 +65,11 @@ type Client struct {
 	// Disabled ends the client: no login, no token, no refresh.
 	Disabled bool `json:"disabled,omitempty"`
 
-	// NotBefore ends every grant created at or before it. Enabling a client
-	// again does not bring back what was issued before it was disabled.
-	NotBefore time.Time `json:"not_before,omitzero"`
+	// Epoch is another one whenever all grants of the client have ended:
+	// enabling it again does not bring back what was issued before. A grant
+	// remembers the one that it is of. It begins at the time of registration,
+	// so a client that is registered again under an old ID is not that client.
+	Epoch uint64 `json:"epoch,omitempty"`
 
 	// Declared is set when the configuration file holds this client. The
 	// command line then refuses to change it: the file would win.

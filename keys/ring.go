@@ -247,13 +247,24 @@ func (s *snapshot) add(k *key) {
 	s.byID[k.ID] = k
 }
 
-// active returns the key that signs with a at now: the latest that is due.
+// active returns the key that signs with a at now: the latest that is due. If
+// none is, by a clock that is behind the one that made the key, it is the
+// first that will be.
 func (s *snapshot) active(a Algorithm, now time.Time) *key {
-	var best *key
+	var best, first *key
 	for _, k := range s.keys {
-		if k.algorithm == a && !k.ActiveAt.After(now) && (best == nil || k.ActiveAt.After(best.ActiveAt)) {
+		switch {
+		case k.algorithm != a:
+		case k.ActiveAt.After(now):
+			if first == nil || k.ActiveAt.Before(first.ActiveAt) {
+				first = k
+			}
+		case best == nil || k.ActiveAt.After(best.ActiveAt):
 			best = k
 		}
+	}
+	if best == nil {
+		return first
 	}
 	return best
 }

@@ -88,10 +88,10 @@ type User struct {
 	// Block refuses logins and refreshes while it lasts.
 	Block *Block `json:"block,omitempty"`
 
-	// NotBefore ends everything of this user that was created at or before
-	// it: sessions and grants. A password change, a block and a revocation
-	// move it to the present.
-	NotBefore time.Time `json:"not_before,omitzero"`
+	// Epoch counts what ended all of this user's sessions and grants at once:
+	// password changes, blocks, revocations. A session remembers the one that
+	// it is of. It is no time: clocks of two servers never agree on an order.
+	Epoch uint64 `json:"epoch,omitempty"`
 
 	// Consents are the scopes that the person agreed to, by client.
 	Consents map[clients.ID][]string `json:"consents,omitempty"`
@@ -120,6 +120,7 @@ type Session struct {
 	// Secret is the hash of what the browser's cookie holds beside the ID.
 	Secret Hash   `json:"secret"`
 	User   UserID `json:"user"`
+	Epoch  uint64 `json:"epoch,omitempty"` // the user's, as it was read before the login
 
 	AuthTime time.Time `json:"auth_time"`     // when the person last proved who they are
 	ACR      string    `json:"acr,omitempty"` // OpenID Connect Core §2
@@ -145,6 +146,7 @@ type Grant struct {
 	Client  clients.ID `json:"client"`
 	User    UserID     `json:"user"`
 	Session SessionID  `json:"session"`
+	Epoch   uint64     `json:"epoch,omitempty"` // the client's, when the grant was made
 
 	Scope []string `json:"scope"`
 	// Resource are the audiences granted (RFC 8707); the first is the default.

@@ -4,7 +4,8 @@
 //	s := authztest.New(t)
 //	tokens := s.SignIn("alice")
 //
-// The store is a real SQLite file, the requests are real HTTP.
+// The store is a real SQLite file, or whatever a test brings; the requests are
+// real HTTP.
 package authztest
 
 import (
@@ -19,11 +20,13 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,7 +58,8 @@ type Server struct {
 	Client   clients.Client // the one SPA
 	Revoker  *revocation.Revoker
 	Log      *Log
-	Path     string // of the SQLite file
+	Path     string        // of the SQLite file
+	Skew     time.Duration // how far this server's clock is ahead of Clock
 	Password *password.Hasher
 }
 
@@ -113,9 +117,49 @@ func New(tb testing.TB, options ...func(*authz.Config)) *Server {
 	store, err := sqlite.Open(tb.Context(), sqlite.Config{Path: path})
 	check(tb, err)
 	tb.Cleanup(func() { store.Close() })
-	s := &Server{TB: tb, Store: store, Path: path, Log: &Log{}}
-	s.Clock = &Clock{now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)}
+	s := &Server{TB: tb, Store: store, Path: path, Log: &Log{}, Clock: newClock()}
 	s.start(options)
+	s.populate()
+	return s
+}
+
+func newClock() *Clock { return &Clock{now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)} }
+
+// NewReplicas starts a server for each store, all of the same data, behind a
+// proxy that sends each request to the next one. Their clocks are ahead of
+// Clock by the skews. The Server that it returns is reached through the proxy
+// and otherwise is the first of them.
+func NewReplicas(tb testing.TB, stores []storage.Store, skews []time.Duration) (*Server, []*Server) {
+	tb.Helper()
+	var next atomic.Int64
+	targets := make([]http.Handler, len(stores))
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		targets[next.Add(1)%int64(len(targets))].ServeHTTP(w, r)
+	}))
+	tb.Cleanup(web.Close)
+	log, clock := &Log{}, newClock()
+	replicas := make([]*Server, len(stores))
+	for i, store := range stores {
+		s := &Server{TB: tb, URL: web.URL, Store: store, Log: log, Clock: clock, Skew: skews[i]}
+		s.start(nil)
+		at, err := url.Parse(s.Address)
+		check(tb, err)
+		targets[i] = httputil.NewSingleHostReverseProxy(at) // it leaves Host as it is
+		replicas[i] = s
+	}
+	front := *replicas[0]
+	front.Address = web.URL
+	front.populate()
+	return &front, replicas
+}
+
+// now is the time by this server's clock.
+func (s *Server) now() time.Time { return s.Clock.Now().Add(s.Skew) }
+
+// populate registers the client and alice.
+func (s *Server) populate() {
+	s.TB.Helper()
+	tb := s.TB
 	s.Client = clients.Client{
 		ID: "spa", Name: "Orders", Development: true,
 		RedirectURIs:           []clients.RedirectURI{"https://spa.example.com/callback"},
@@ -125,12 +169,11 @@ func New(tb testing.TB, options ...func(*authz.Config)) *Server {
 		Scopes:                 []string{"openid", "profile", "email", "offline_access", "notes:read", "notes:write"},
 		CreatedAt:              s.Clock.Now(),
 	}
-	_, err = s.Client.Validate(true)
+	_, err := s.Client.Validate(true)
 	check(tb, err)
-	check(tb, store.CreateClient(tb.Context(), s.Client))
+	check(tb, s.Store.CreateClient(tb.Context(), s.Client))
 	s.AddUser("alice")
 	s.Clock.Advance(time.Second)
-	return s
 }
 
 // Replica starts another server on the same store, with the same clock.
@@ -144,10 +187,10 @@ func (s *Server) start(options []func(*authz.Config)) {
 	tb := s.TB
 	master, err := keys.ParseMaster([]byte(MasterKey))
 	check(tb, err)
-	s.Ring, err = keys.Open(tb.Context(), keys.Config{Store: s.Store, Master: master, Now: s.Clock.Now})
+	s.Ring, err = keys.Open(tb.Context(), keys.Config{Store: s.Store, Master: master, Now: s.now})
 	check(tb, err)
 	log := slog.New(slog.NewJSONHandler(s.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	s.Revoker = revocation.New(s.Store, audit.New(log), s.Clock.Now)
+	s.Revoker = revocation.New(s.Store, audit.New(log), s.now)
 	s.Password, err = password.New(Quick, nil)
 	check(tb, err)
 
@@ -160,7 +203,7 @@ func (s *Server) start(options []func(*authz.Config)) {
 	}
 	c := authz.Config{
 		Issuer: s.URL, Development: true, Store: s.Store, Ring: s.Ring, Password: Quick,
-		Log: log, Now: s.Clock.Now,
+		Log: log, Now: s.now,
 	}
 	for _, option := range options {
 		option(&c)

@@ -168,7 +168,7 @@ func (l *Login) start(ctx context.Context, w http.ResponseWriter, r *http.Reques
 		return storage.Session{}, err
 	}
 	s := storage.Session{
-		ID: id, Secret: sha256.Sum256(secret), User: u.ID,
+		ID: id, Secret: sha256.Sum256(secret), User: u.ID, Epoch: u.Epoch,
 		AuthTime: at, ACR: ACRPassword, AMR: []string{AMRPassword},
 		CreatedAt: at, LastSeen: at, IdleExpires: at.Add(l.SessionIdle), Expires: at.Add(l.SessionLife),
 		Address: l.Address(r).String(), UserAgent: shorten(r.UserAgent(), 256),

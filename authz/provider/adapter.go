@@ -59,7 +59,7 @@ func (a adapter) CreateAuthorizeCodeSession(ctx context.Context, signature strin
 	g.AuthTime, g.ACR, g.AMR = in.Session.AuthTime, in.Session.ACR, in.Session.AMR
 	g.Scope, g.Resource, g.Nonce = in.Scope, in.Resource, in.Nonce
 	g.RedirectURI, g.CodeChallenge = in.RedirectURI, in.CodeChallenge
-	g.CreatedAt = w.now
+	g.CreatedAt, g.Epoch = w.now, in.Client.Epoch
 	g.CodeExpires = w.now.Add(a.p.Code)
 	g.Expires = g.CodeExpires // until the code is redeemed
 	return nil

@@ -35,7 +35,7 @@ func Live(st storage.Standing, c clients.Client, now time.Time) error {
 	switch {
 	case c.Disabled:
 		return ErrClientDisabled
-	case !g.CreatedAt.After(c.NotBefore):
+	case g.Epoch != c.Epoch:
 		return ErrClientRevoked
 	case !g.RevokedAt.IsZero():
 		return ErrGrantRevoked
@@ -45,12 +45,8 @@ func Live(st storage.Standing, c clients.Client, now time.Time) error {
 		return ErrUserGone
 	case Blocked(st.User, now):
 		return ErrUserBlocked
-	case !g.CreatedAt.After(st.User.NotBefore):
-		return ErrUserRevoked
-	case SessionLive(st.Session, st.User, now) != nil:
-		return ErrSessionEnded
 	}
-	return nil
+	return SessionLive(st.Session, st.User, now)
 }
 
 // SessionLive returns nil if the login session s of u is good at now. It does
@@ -63,7 +59,7 @@ func SessionLive(s storage.Session, u storage.User, now time.Time) error {
 		return ErrUserGone
 	case Blocked(u, now):
 		return ErrUserBlocked
-	case !s.CreatedAt.After(u.NotBefore):
+	case s.Epoch != u.Epoch:
 		return ErrUserRevoked
 	}
 	return nil
@@ -101,7 +97,7 @@ func (r *Revoker) BlockUser(ctx context.Context, id storage.UserID, reason strin
 	now := r.now()
 	err := r.user(ctx, id, func(u *storage.User) {
 		u.Block = &storage.Block{Reason: reason, At: now, Until: until}
-		u.NotBefore = later(u.NotBefore, now)
+		u.Epoch++
 	})
 	return r.record(ctx, err, "block user", audit.Event{What: "user blocked", User: id, Reason: reason})
 }
@@ -115,18 +111,16 @@ func (r *Revoker) UnblockUser(ctx context.Context, id storage.UserID) error {
 // RevokeUser ends all of the user's sessions and grants. The user may log in
 // again.
 func (r *Revoker) RevokeUser(ctx context.Context, id storage.UserID, reason string) error {
-	now := r.now()
-	err := r.user(ctx, id, func(u *storage.User) { u.NotBefore = later(u.NotBefore, now) })
+	err := r.user(ctx, id, func(u *storage.User) { u.Epoch++ })
 	return r.record(ctx, err, "revoke user", audit.Event{What: "user revoked", User: id, Reason: reason})
 }
 
 // SetPassword stores the encoded Argon2id hash and ends all of the user's
 // sessions and grants: whoever knew the old password is out.
 func (r *Revoker) SetPassword(ctx context.Context, id storage.UserID, encoded string) error {
-	now := r.now()
 	err := r.user(ctx, id, func(u *storage.User) {
 		u.Password = encoded
-		u.NotBefore = later(u.NotBefore, now)
+		u.Epoch++
 	})
 	return r.record(ctx, err, "set password", audit.Event{What: "password changed", User: id})
 }
@@ -139,10 +133,9 @@ func (r *Revoker) RemoveUser(ctx context.Context, id storage.UserID) error {
 
 // DisableClient refuses every request of the client and ends its grants.
 func (r *Revoker) DisableClient(ctx context.Context, id clients.ID) error {
-	now := r.now()
 	err := r.client(ctx, id, func(c *clients.Client) {
 		c.Disabled = true
-		c.NotBefore = later(c.NotBefore, now)
+		c.Epoch++
 	})
 	return r.record(ctx, err, "disable client", audit.Event{What: "client disabled", Client: id})
 }
@@ -210,11 +203,4 @@ func (r *Revoker) client(ctx context.Context, id clients.ID, change func(*client
 			return err
 		}
 	}
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }

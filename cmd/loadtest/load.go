@@ -35,6 +35,7 @@ type result struct {
 	elapsed    time.Duration
 	latency    histogram
 	cpu        time.Duration // of the server, in all; 0 if it can't be read
+	store      time.Duration // CPU time of the Redis, likewise
 	others     time.Duration // CPU time that other programs took from the machine
 	inside     bool          // measured in this process, without the network
 	aim        aim
@@ -48,12 +49,20 @@ func (r result) rate() float64 {
 	return float64(r.operations) / r.elapsed.Seconds()
 }
 
-// cpuEach is the server's CPU time per good operation.
+// cpuEach is the server's CPU time per good operation, with its Redis's.
 func (r result) cpuEach() time.Duration {
 	if r.operations == 0 {
 		return 0
 	}
-	return r.cpu / time.Duration(r.operations)
+	return (r.cpu + r.store) / time.Duration(r.operations)
+}
+
+// storeEach is the part of cpuEach that is the Redis's.
+func (r result) storeEach() time.Duration {
+	if r.operations == 0 {
+		return 0
+	}
+	return r.store / time.Duration(r.operations)
 }
 
 // load lets n workers do op on address until the limit, and measures.

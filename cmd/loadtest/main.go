@@ -49,6 +49,9 @@ type options struct {
 	requests int
 	grants   int
 	memory   bool
+	store    string
+	// population is how many grants are in the store beside those in use.
+	population int
 }
 
 func main() {
@@ -95,6 +98,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.IntVar(&o.requests, "requests", 0, "how many operations each measurement takes, instead of a duration")
 	f.IntVar(&o.grants, "grants", 1000, "how many refresh token families take turns")
 	f.BoolVar(&o.memory, "memory", false, "watch the server's memory over 200,000 refreshes, or over --requests")
+	f.StringVar(&o.store, "store", "sqlite", "what to keep everything in: sqlite, or redis for a server of its own")
+	f.IntVar(&o.population, "population", 0, "how many grants are there beside those in use, only with --store redis")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -112,6 +117,10 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return o, fmt.Errorf("--duration is %s: set it between 100ms and %s", o.duration, maxDuration)
 	case o.requests < 0 || o.requests > maxRequests:
 		return o, fmt.Errorf("--requests is %d: set it between 0 and %d", o.requests, maxRequests)
+	case o.store != "sqlite" && o.store != "redis":
+		return o, fmt.Errorf("--store is %q: sqlite or redis", o.store)
+	case o.population < 0 || o.population > maxRequests || o.population > 0 && (o.store != "redis" || o.memory):
+		return o, fmt.Errorf("--population is %d: up to %d, with --store redis and without --memory", o.population, maxRequests)
 	case o.grants < o.workers || o.grants > 100_000:
 		return o, fmt.Errorf("--grants is %d: set it between the number of workers (%d) and 100000", o.grants, o.workers)
 	}
@@ -127,6 +136,11 @@ func measure(ctx context.Context, o options, out io.Writer) (err error) {
 	defer func() { err = errors.Join(err, world.close(err != nil && ctx.Err() == nil)) }()
 
 	fmt.Fprint(out, world.describe(o))
+	if o.population > 0 {
+		if err := world.populate(ctx, o.population, out); err != nil {
+			return err
+		}
+	}
 	if o.memory {
 		return watchMemory(ctx, world, o, out)
 	}

@@ -141,6 +141,15 @@ func usageOf(pid int) (usage, error) {
 	return parseStat(string(b))
 }
 
+// usageOrNone is the CPU time that a process has used, 0 if it can't be read.
+func usageOrNone(pid int) time.Duration {
+	if pid == 0 {
+		return 0
+	}
+	u, _ := usageOf(pid)
+	return u.cpu
+}
+
 // clocks are CPU times read at one moment, each since its own beginning. What
 // can't be read, outside of Linux, stays zero.
 type clocks struct {

@@ -19,6 +19,7 @@ import (
 // target is all that the scenarios know of what they measure.
 type target struct {
 	server, bare, api endpoint
+	storePID          int          // of the Redis; 0: none
 	protected         http.Handler // the API's handler, in this process
 	clientID          string
 	person            person
@@ -113,11 +114,12 @@ func newTrial(t target, o options) *trial {
 
 // load measures op on an endpoint, with the CPU time of its process.
 func (r *trial) load(ctx context.Context, e endpoint, op func(*worker) error) result {
-	before := look(e.pid)
+	before, store := look(e.pid), usageOrNone(r.storePID)
 	got := load(ctx, r.workers, r.limit, e.address, op)
 	after := look(e.pid)
 	got.cpu = after.watched - before.watched
-	got.others = max(0, (after.machine-before.machine)-(after.ours-before.ours))
+	got.store = usageOrNone(r.storePID) - store
+	got.others = max(0, (after.machine-before.machine)-(after.ours-before.ours)-got.store)
 	return got
 }
 

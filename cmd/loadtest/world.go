@@ -25,6 +25,7 @@ type world struct {
 	target
 	dir       string
 	config    string
+	storeURL  string // of the Redis; empty: an SQLite file
 	processes []*process
 }
 
@@ -51,13 +52,25 @@ func open(ctx context.Context, o options) (_ *world, err error) {
 		}
 	}()
 
+	if o.store == "redis" {
+		if err := w.startRedis(ctx); err != nil {
+			return nil, err
+		}
+	}
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
 	issuer := "http://" + address
 	if err := os.WriteFile(w.config, []byte("issuer: "+issuer+"\nlisten: "+address+
-		"\ndevelopment: true\nstore: "+w.store()+"\n"), 0o600); err != nil {
+		"\ndevelopment: true\nmaster_key_file: "+filepath.Join(dir, "master.key")+"\nstore: "+w.store()+"\n"), 0o600); err != nil {
+		return nil, err
+	}
+	key, err := exec.CommandContext(ctx, program, "key", "generate-master").Output()
+	if err != nil {
+		return nil, fmt.Errorf("solegate key generate-master: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "master.key"), key, 0o600); err != nil {
 		return nil, err
 	}
 	server, err := start(exec.Command(program, "serve", "--config", w.config), dir, "solegate", address)
@@ -107,7 +120,13 @@ func protectedHere(ctx context.Context, c verify.Config) (http.Handler, error) {
 	return protect(v), nil
 }
 
-func (w *world) store() string { return filepath.Join(w.dir, "solegate.db") }
+// store is where the server keeps everything.
+func (w *world) store() string {
+	if w.storeURL != "" {
+		return w.storeURL
+	}
+	return filepath.Join(w.dir, "solegate.db")
+}
 
 // again starts this program again, as a server.
 func (w *world) again(ctx context.Context, name string, args ...string) (endpoint, error) {

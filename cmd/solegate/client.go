@@ -108,7 +108,8 @@ func clientFlags(cmd *cobra.Command, c *clients.Client) {
 
 func (a *app) clientRegister(cmd *cobra.Command, _ []string) error {
 	return a.begin(cmd, func(ctx context.Context, o *operator) error {
-		c := clients.Client{CreatedAt: time.Now(), UpdatedAt: time.Now()}
+		now := time.Now()
+		c := clients.Client{CreatedAt: now, UpdatedAt: now, Epoch: uint64(now.UnixMicro())}
 		clientFlags(cmd, &c)
 		if id, _ := cmd.Flags().GetString("id"); id != "" {
 			c.ID = clients.ID(id)

@@ -205,14 +205,15 @@ func (a *app) declare(ctx context.Context, c *configuration, store storage.Store
 		switch {
 		case errors.Is(err, storage.ErrNotFound):
 			want.CreatedAt, want.UpdatedAt = time.Now(), time.Now()
+			want.Epoch = uint64(want.CreatedAt.UnixMicro())
 			err = store.CreateClient(ctx, want)
 		case err == nil:
 			if !have.Declared {
 				log.Warn("the configuration file takes over a client that was registered by hand", "client", settings.ID)
 			}
-			want.CreatedAt, want.UpdatedAt, want.NotBefore, want.Version = have.CreatedAt, time.Now(), have.NotBefore, have.Version
+			want.CreatedAt, want.UpdatedAt, want.Epoch, want.Version = have.CreatedAt, time.Now(), have.Epoch, have.Version
 			if want.Disabled && !have.Disabled {
-				want.NotBefore = time.Now()
+				want.Epoch++
 			}
 			err = store.UpdateClient(ctx, want)
 		}
@@ -227,7 +228,7 @@ func (a *app) declare(ctx context.Context, c *configuration, store storage.Store
 		}
 		for _, have := range list {
 			if have.Declared && !declared[string(have.ID)] && !have.Disabled {
-				have.Disabled, have.Declared, have.NotBefore, have.UpdatedAt = true, false, time.Now(), time.Now()
+				have.Disabled, have.Declared, have.Epoch, have.UpdatedAt = true, false, have.Epoch+1, time.Now()
 				if err := store.UpdateClient(ctx, have); err != nil {
 					return fmt.Errorf("client %s: %w", have.ID, err)
 				}

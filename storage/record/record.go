@@ -140,6 +140,7 @@ func EncodeSession(s storage.Session) []byte {
 	e.time(s.Expires)
 	e.text(s.Address)
 	e.text(s.UserAgent)
+	e.b = binary.AppendUvarint(e.b, s.Epoch)
 	return e.b
 }
 
@@ -157,6 +158,7 @@ func DecodeSession(id storage.SessionID, b []byte) (s storage.Session, err error
 	s.Expires = d.time()
 	s.Address = d.text()
 	s.UserAgent = d.text()
+	s.Epoch = d.uvarint()
 	return s, d.end()
 }
 
@@ -178,6 +180,7 @@ func EncodeGrant(g storage.Grant) []byte {
 	e.text(g.Nonce)
 	e.time(g.CodeExpires)
 	e.time(g.CreatedAt)
+	e.b = binary.AppendUvarint(e.b, g.Epoch)
 	return e.b
 }
 
@@ -199,5 +202,6 @@ func DecodeGrant(id storage.GrantID, b []byte) (g storage.Grant, err error) {
 	g.Nonce = d.text()
 	g.CodeExpires = d.time()
 	g.CreatedAt = d.time()
+	g.Epoch = d.uvarint()
 	return g, d.end()
 }

@@ -102,7 +102,7 @@ func testClients(t *testing.T, s storage.Store, open Opener) {
 	c := clients.Client{
 		ID: "spa", Name: "An app, ünïcödé ✓ '\"%_\\", RedirectURIs: []clients.RedirectURI{"https://a.example/cb"},
 		Origins: []clients.Origin{"https://a.example"}, Audiences: []string{"https://api.example"}, Scopes: []string{"openid"},
-		IDTokenAlg: "ES256", AccessTokenLife: time.Minute, NotBefore: start, CreatedAt: start, UpdatedAt: start,
+		IDTokenAlg: "ES256", AccessTokenLife: time.Minute, Epoch: 1<<63 + 1, CreatedAt: start, UpdatedAt: start,
 	}
 	_, err := s.Client(ctx, "spa")
 	want(t, err, storage.ErrNotFound)
@@ -651,13 +651,13 @@ func testClosed(t *testing.T, s storage.Store, _ Opener) {
 }
 
 func user(id storage.UserID, name string) storage.User {
-	return storage.User{ID: id, Name: name, Password: "$argon2id$", NotBefore: start, CreatedAt: start, UpdatedAt: start}
+	return storage.User{ID: id, Name: name, Password: "$argon2id$", Epoch: 3, CreatedAt: start, UpdatedAt: start}
 }
 
 func session(id storage.SessionID, u storage.UserID) storage.Session {
 	return storage.Session{
 		ID: id, Secret: storage.Hash{1, 2, 3}, User: u, AuthTime: start, ACR: "acr", AMR: []string{"pwd"}, CreatedAt: start, LastSeen: start,
-		IdleExpires: start.Add(time.Minute), Expires: start.Add(7 * 24 * time.Hour), Address: "192.0.2.1", UserAgent: "Browser/1.0",
+		IdleExpires: start.Add(time.Minute), Expires: start.Add(7 * 24 * time.Hour), Address: "192.0.2.1", UserAgent: "Browser/1.0", Epoch: 3,
 	}
 }
 
@@ -665,7 +665,7 @@ func grant(id storage.GrantID) storage.Grant {
 	return storage.Grant{
 		ID: id, Client: "spa", User: id.User(), Session: id.Session(), Scope: []string{"openid", "offline_access"}, Resource: []string{"https://api.example"},
 		AuthTime: start, ACR: "acr", AMR: []string{"pwd"}, Salt: [16]byte{7, 8, 9}, RedirectURI: "https://a.example/cb", CodeChallenge: "challenge",
-		Nonce: "nonce", CodeExpires: start.Add(time.Minute), Expires: start.Add(time.Minute), CreatedAt: start,
+		Nonce: "nonce", CodeExpires: start.Add(time.Minute), Expires: start.Add(time.Minute), CreatedAt: start, Epoch: 1<<63 + 1,
 	}
 }
 

@@ -1,0 +1,297 @@
+package authz_test
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/solegate/solegate/authz/authztest"
+	"github.com/solegate/solegate/keys"
+	"github.com/solegate/solegate/storage"
+	"github.com/solegate/solegate/storage/redis"
+	"github.com/solegate/solegate/storage/redis/redistest"
+)
+
+// replicas starts three servers on one Redis, each with connections of its
+// own, and clocks two seconds apart.
+func replicas(t *testing.T, location string) (*authztest.Server, []*authztest.Server) {
+	t.Helper()
+	stores := make([]storage.Store, 3)
+	for i := range stores {
+		s, err := redis.Open(t.Context(), redis.Config{URL: location})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		stores[i] = s
+	}
+	return authztest.NewReplicas(t, stores, []time.Duration{0, 2 * time.Second, -2 * time.Second})
+}
+
+func onRedis(t *testing.T, test func(t *testing.T, location string)) {
+	t.Run("Single", func(t *testing.T) { test(t, "redis://"+redistest.Single(t).Addr) })
+	t.Run("Cluster", func(t *testing.T) { test(t, redistest.NewCluster(t).URL()) })
+}
+
+func TestReplicas(t *testing.T) { onRedis(t, testReplicas) }
+
+func testReplicas(t *testing.T, location string) {
+	s, all := replicas(t, location)
+	run, stop := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	t.Cleanup(func() { stop(); work.Wait() })
+	for _, r := range all {
+		work.Go(func() { r.Handler.Run(run) })
+	}
+	// The whole flow, each request on another replica; a flow has no multiple
+	// of three requests, so each step is on each of them in turn.
+	for i := range 4 {
+		browser := s.Browser()
+		tokens := s.Redeem(browser.Code("alice"))
+		if tokens.Status != http.StatusOK {
+			t.Fatalf("flow %d: %+v", i, tokens)
+		}
+		hint := tokens.IDToken
+		for range 4 {
+			next := s.Refresh(tokens.RefreshToken)
+			if next.Status != http.StatusOK || s.UserInfo(next.AccessToken) != http.StatusOK {
+				t.Fatalf("flow %d: %+v", i, next)
+			}
+			tokens = next
+		}
+		// Signed in by now: no page.
+		if p := browser.Authorize("prompt", "none"); p.Answer().Get("code") == "" {
+			t.Fatalf("flow %d: signed in, and yet %d %s", i, p.StatusCode, p.Header.Get("Location"))
+		}
+		p := browser.Get("/logout?" + url.Values{"id_token_hint": {hint}, "client_id": {"spa"}}.Encode())
+		if got := s.Refresh(tokens.RefreshToken); got.Error != "invalid_grant" {
+			t.Fatalf("flow %d: after the logout (%d) a refresh got %+v", i, p.StatusCode, got)
+		}
+	}
+	t.Run("RefreshTogether", func(t *testing.T) {
+		tokens := s.SignIn("alice")
+		var mu sync.Mutex
+		got := map[string]int{}
+		var together sync.WaitGroup
+		for range 24 {
+			together.Go(func() {
+				next := s.Refresh(tokens.RefreshToken)
+				mu.Lock()
+				defer mu.Unlock()
+				got[next.RefreshToken]++
+			})
+		}
+		together.Wait()
+		if len(got) != 1 || got[""] != 0 {
+			t.Errorf("24 refreshes at once got %d different successors, %d errors: one family expected", len(got), got[""])
+		}
+	})
+	t.Run("RedeemTogether", func(t *testing.T) {
+		code := s.Browser().Code("alice")
+		var mu sync.Mutex
+		won := 0
+		var together sync.WaitGroup
+		for range 12 {
+			together.Go(func() {
+				if s.Redeem(code).Status == http.StatusOK {
+					mu.Lock()
+					won++
+					mu.Unlock()
+				}
+			})
+		}
+		together.Wait()
+		if won > 1 {
+			t.Errorf("a code was redeemed %d times", won)
+		}
+	})
+	t.Run("KeyRotation", func(t *testing.T) {
+		tokens := s.SignIn("alice")
+		old := kid(t, tokens.AccessToken)
+		if err := all[0].Ring.Rotate(t.Context(), keys.ES256); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range all {
+			redistest.Eventually(t, "every replica publishes the new key", func() bool { return strings.Count(string(r.Ring.JWKS().Body), `"ES256"`) == 2 })
+		}
+		s.Clock.Advance(14 * time.Minute)
+		for range all {
+			if tokens = s.Refresh(tokens.RefreshToken); kid(t, tokens.AccessToken) != old {
+				t.Error("a key signs before every verifier has it")
+			}
+		}
+		s.Clock.Advance(2 * time.Minute)
+		for range all {
+			tokens = s.Refresh(tokens.RefreshToken)
+			if kid(t, tokens.AccessToken) == old {
+				t.Error("the old key signs on")
+			}
+			for _, r := range all {
+				if r.UserInfo(tokens.AccessToken) != http.StatusOK {
+					t.Error("a replica does not know another's key")
+				}
+			}
+		}
+	})
+	t.Run("Revocation", func(t *testing.T) {
+		// Whatever clock made a grant and whatever clock ends it: it is dead,
+		// and what comes after is good.
+		for i, end := range []struct {
+			name string
+			do   func(r *authztest.Server, who storage.UserID) error
+		}{
+			{"user", func(r *authztest.Server, who storage.UserID) error {
+				return r.Revoker.RevokeUser(t.Context(), who, "test")
+			}},
+			{"password", func(r *authztest.Server, who storage.UserID) error {
+				return r.Revoker.SetPassword(t.Context(), who, r.User("alice").Password)
+			}},
+			{"block", func(r *authztest.Server, who storage.UserID) error {
+				if err := r.Revoker.BlockUser(t.Context(), who, "test", time.Time{}); err != nil {
+					return err
+				}
+				return r.Revoker.UnblockUser(t.Context(), who)
+			}},
+			{"client", func(r *authztest.Server, _ storage.UserID) error {
+				if err := r.Revoker.DisableClient(t.Context(), "spa"); err != nil {
+					return err
+				}
+				return r.Revoker.EnableClient(t.Context(), "spa")
+			}},
+		} {
+			for j, ender := range all {
+				name := fmt.Sprintf("person-%d-%d", i, j) // nobody signs in too often
+				who := s.AddUser(name).ID
+				browser := s.Browser()
+				tokens := make([]authztest.Tokens, 3)
+				for i := range tokens {
+					tokens[i] = s.Redeem(browser.Code(name))
+				}
+				if err := end.do(ender, who); err != nil {
+					t.Fatal(err)
+				}
+				for _, r := range all {
+					for _, x := range tokens {
+						if got := r.Refresh(x.RefreshToken); got.Error != "invalid_grant" {
+							t.Errorf("%s ended by the clock at %s: a refresh at %s got %+v", end.name, ender.Skew, r.Skew, got)
+						}
+						if status := r.UserInfo(x.AccessToken); status != http.StatusUnauthorized {
+							t.Errorf("%s ended by the clock at %s: userinfo at %s answered %d", end.name, ender.Skew, r.Skew, status)
+						}
+					}
+				}
+				for range all {
+					if got := s.Refresh(s.SignIn(name).RefreshToken); got.Status != http.StatusOK {
+						t.Errorf("%s ended by the clock at %s: signed in anew and got %+v", end.name, ender.Skew, got)
+					}
+				}
+			}
+		}
+	})
+	t.Run("Throttle", func(t *testing.T) {
+		s.AddUser("bob")
+		alone := authztest.New(t)
+		alone.AddUser("bob")
+		if together, one := guesses(s), guesses(alone); together != one {
+			t.Errorf("three replicas allow %d guesses, one allows %d", together, one)
+		}
+	})
+}
+
+// guesses returns how many wrong passwords for bob are tried before the server
+// says to wait.
+func guesses(s *authztest.Server) int {
+	browser := s.Browser()
+	p := browser.Authorize()
+	for n := 1; n < 1000; n++ {
+		form := p.Form()
+		form.Set("username", "bob")
+		form.Set("password", "a wrong password")
+		p = browser.Follow(browser.Post("/login", form))
+		if p.StatusCode == http.StatusTooManyRequests {
+			return n
+		}
+	}
+	return -1
+}
+
+func kid(t *testing.T, token string) string {
+	t.Helper()
+	header, _, _ := strings.Cut(token, ".")
+	b, err := base64.RawURLEncoding.DecodeString(header)
+	if err != nil || len(b) == 0 {
+		t.Fatalf("no header in %q", token)
+	}
+	_, id, _ := strings.Cut(string(b), `"kid":"`)
+	id, _, _ = strings.Cut(id, `"`)
+	return id
+}
+
+// TestNothingSecretIsStored looks at every byte in the Redis for what only
+// browsers, people and the operator may know.
+func TestNothingSecretIsStored(t *testing.T) {
+	server := redistest.Single(t)
+	s, _ := replicas(t, "redis://"+server.Addr)
+	browser := s.Browser()
+	code := browser.Code("alice")
+	tokens := s.Redeem(code)
+	next := s.Refresh(tokens.RefreshToken)
+	guesses(s)
+	secrets := map[string]string{"password": authztest.Password, "code": code, "refresh token": tokens.RefreshToken, "next refresh token": next.RefreshToken,
+		"access token": tokens.AccessToken, "ID token": tokens.IDToken, "master key": authztest.MasterKey, "verifier": authztest.Verifier, "a user name in a counter": "bob"}
+	at, _ := url.Parse(s.URL)
+	for _, c := range browser.Jar.Cookies(at) {
+		_, secret, _ := strings.Cut(c.Value, ".")
+		secrets["cookie "+c.Name] = secret[strings.LastIndexByte(secret, '.')+1:]
+	}
+	// Parts of them are as bad, and so is what they decode to.
+	for name, secret := range secrets {
+		last := secret[strings.LastIndexByte(secret, '.')+1:]
+		if raw, err := base64.RawURLEncoding.DecodeString(last); err == nil && len(raw) >= 16 {
+			secrets[name+", its last part"], secrets[name+", decoded"] = last, string(raw)
+		}
+	}
+	client := goredis.NewClient(&goredis.Options{Addr: server.Addr})
+	defer client.Close()
+	var found []string
+	for keys := client.Scan(t.Context(), 0, "*", 1000).Iterator(); keys.Next(t.Context()); {
+		dump := keys.Val()
+		switch kind := client.Type(t.Context(), keys.Val()).Val(); kind {
+		case "string":
+			dump += client.Get(t.Context(), keys.Val()).Val()
+		case "hash":
+			for k, v := range client.HGetAll(t.Context(), keys.Val()).Val() {
+				dump += k + v
+			}
+		case "zset":
+			dump += strings.Join(client.ZRange(t.Context(), keys.Val(), 0, -1).Val(), " ")
+		default:
+			t.Errorf("%s is a %s", keys.Val(), kind)
+		}
+		for name, secret := range secrets {
+			if secret != "" && strings.Contains(dump, secret) {
+				t.Errorf("%s is in %s", name, keys.Val())
+			}
+		}
+		found = append(found, keys.Val())
+
+		// What is not the operator's ends by itself.
+		name := strings.TrimPrefix(keys.Val(), "sg:")
+		lasts := slices.ContainsFunc([]string{"{r}", "n{", "o{", "u{"}, func(p string) bool { return strings.HasPrefix(name, p) })
+		if ttl := client.TTL(t.Context(), keys.Val()).Val(); lasts && name != "{r}ready" && ttl > 0 || !lasts && ttl <= 0 {
+			t.Errorf("%s lives for %s", keys.Val(), ttl)
+		}
+	}
+	if len(found) < 10 {
+		t.Errorf("only %v was found", found)
+	}
+}
