@@ -21,6 +21,7 @@ var walls = []struct{ imported, by, reason string }{
 	{"github.com/goccy/go-yaml/...", "cmd/solegate", "the configuration file is not the product"},
 	{module + "storage/sqlite", "cmd/...", "only main names a backend"},
 	{module + "storage/redis", "cmd/...", "only main names a backend"},
+	{module + "storage/transfer", "cmd/solegate", "an operator moves a store, a server never does"},
 	{"github.com/redis/go-redis/v9/...", "storage/redis/...", "a backend is one package"},
 	{module + "storage/storagetest", "", "it is for tests"},
 	{module + "storage/redis/redistest", "", "it is for tests"},
@@ -43,6 +44,7 @@ var floors = map[string]string{
 	"storage/record":       "clients storage",
 	"storage/sqlite":       "clients storage storage/record",
 	"storage/redis":        "clients storage storage/record",
+	"storage/transfer":     "clients storage",
 }
 
 func TestWalls(t *testing.T) {

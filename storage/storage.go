@@ -243,6 +243,11 @@ type Store interface {
 	// its own, leaves it nothing to do.
 	Sweep(ctx context.Context, now time.Time, limit int) (int, error)
 
+	// Check reads everything that is stored and calls problem, with a line of
+	// text, for each thing that is not as this store leaves it: damage, or
+	// records that don't fit together. It may be called while others write.
+	Check(ctx context.Context, problem func(string)) error
+
 	Close() error
 }
 

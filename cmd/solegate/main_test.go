@@ -21,11 +21,14 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/creack/pty"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/solegate/solegate/storage/redis/redistest"
 )
 
 func TestMain(m *testing.M) {
@@ -34,12 +37,15 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the command as one does at a terminal.
 func TestScripts(t *testing.T) {
+	redis := redistest.Single(t)
+	var scripts atomic.Int64
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("SOLEGATE_PASSWORD_MEMORY", "8192") // quick
 			e.Setenv("SOLEGATE_PASSWORD_TIME", "1")
 			e.Setenv("PORT", freePort(t))
+			e.Setenv("REDIS", fmt.Sprintf("redis://%s?prefix=script%d:", redis.Addr, scripts.Add(1)))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor},

@@ -127,10 +127,7 @@ func (c *configuration) master(ctx context.Context, store storage.Keys, log *slo
 		if !c.Development {
 			return keys.Master{}, errNoMasterKey
 		}
-		path = "master.key" // beside an SQLite file, else here
-		if !isURL(c.Store) {
-			path = filepath.Join(filepath.Dir(c.Store), path)
-		}
+		path = c.madeMaster()
 		if err := makeMaster(ctx, path, store, log); err != nil {
 			return keys.Master{}, err
 		}
@@ -147,6 +144,15 @@ func (c *configuration) master(ctx context.Context, store storage.Keys, log *slo
 		return keys.Master{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return m, nil
+}
+
+// madeMaster is where development mode makes the master key: beside an SQLite
+// file, else in the folder that it runs in.
+func (c *configuration) madeMaster() string {
+	if isURL(c.Store) {
+		return "master.key"
+	}
+	return filepath.Join(filepath.Dir(c.Store), "master.key")
 }
 
 func makeMaster(ctx context.Context, path string, store storage.Keys, log *slog.Logger) error {

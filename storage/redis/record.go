@@ -3,6 +3,7 @@ package redis
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -141,6 +142,9 @@ func decodeUser(b string) (u storage.User, err error) {
 	return u, nil
 }
 
+// errDamaged is in every error of a record that can't be read.
+var errDamaged = errors.New("damaged: restore it from a backup")
+
 func damaged(what string, err error) error {
-	return fmt.Errorf("%w: a %s is damaged: run solegate store check: %w", storage.ErrUnavailable, what, err)
+	return fmt.Errorf("%w: a %s is %w: %w", storage.ErrUnavailable, what, errDamaged, err)
 }

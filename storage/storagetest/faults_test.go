@@ -18,7 +18,7 @@ import (
 // belongs here, or in faults.go.
 var reads = []string{
 	"Client", "ListClients", "ResourceServer", "ListResourceServers", "User", "UserByName", "ListUsers",
-	"SessionUser", "ListSessions", "Standing", "ListGrants", "KeyRing", "Ready", "Close",
+	"SessionUser", "ListSessions", "Standing", "ListGrants", "KeyRing", "Ready", "Close", "Check",
 }
 
 func TestEveryWriteHasFaults(t *testing.T) {

@@ -61,6 +61,7 @@ func run(t *testing.T, fresh func(*testing.T) Opener, wrap func(storage.Store) s
 		{"KeyRing", testKeyRing},
 		{"Count", testCount},
 		{"Sweep", testSweep},
+		{"Check", testCheck},
 		{"TwoHandles", testTwoHandles},
 		{"CancelledContext", testCancelledContext},
 		{"Closed", testClosed},
@@ -614,6 +615,39 @@ func testSweep(t *testing.T, s storage.Store, _ Opener) {
 			t.Errorf("a live session was swept: %v", err)
 		}
 	}
+}
+
+// testCheck: there is nothing to say of a store that was used as it should be.
+func testCheck(t *testing.T, s storage.Store, _ Opener) {
+	ctx := t.Context()
+	healthy := func(when string) {
+		t.Helper()
+		check(t, s.Check(ctx, func(problem string) { t.Errorf("%s: %s", when, problem) }))
+	}
+	healthy("empty")
+	check(t, s.CreateClient(ctx, clients.Client{ID: "spa"}))
+	check(t, s.CreateResourceServer(ctx, clients.ResourceServer{ID: "api"}))
+	for i := range 5 {
+		id := storage.UserID(fmt.Sprint("u", i))
+		check(t, s.CreateUser(ctx, user(id, "name of "+string(id))))
+		check(t, s.CreateSession(ctx, session(storage.SessionID(id)+".s", id)))
+		g := grant(storage.GrantID(id) + ".s.g")
+		check(t, s.CreateGrant(ctx, g))
+		r := redemption(start)
+		r.Grant = g.ID
+		check(t, s.Redeem(ctx, r))
+	}
+	check(t, s.RevokeGrant(ctx, "u1.s.g", start, "by hand"))
+	check(t, s.EndSession(ctx, "u2.s", start))
+	u, err := s.User(ctx, "u3")
+	check(t, err)
+	u.Name = "renamed"
+	check(t, s.UpdateUser(ctx, u))
+	check(t, s.RemoveUser(ctx, "u4"))
+	check(t, s.PutKeyRing(ctx, storage.KeyRing{Root: []byte{1}}))
+	_, err = s.Count(ctx, "k", 1, start, time.Minute)
+	check(t, err)
+	healthy("in use")
 }
 
 func testTwoHandles(t *testing.T, s storage.Store, open Opener) {

@@ -1,0 +1,394 @@
+// Package transfer moves what a store keeps to another one, or into one sealed
+// file and back. It knows stores by their interface alone, so it works between
+// any two backends.
+//
+// Everything is moved but counters, which are the short memory of throttles,
+// and sessions and grants that have expired.
+package transfer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/storage"
+)
+
+// Count is how many records of each kind there are.
+type Count struct {
+	Clients         int64 `json:"clients"`
+	ResourceServers int64 `json:"resource_servers"`
+	Users           int64 `json:"users"`
+	Sessions        int64 `json:"sessions"`
+	Grants          int64 `json:"grants"`
+	KeyRings        int64 `json:"key_rings"`
+}
+
+// Total is the sum.
+func (c Count) Total() int64 {
+	return c.Clients + c.ResourceServers + c.Users + c.Sessions + c.Grants + c.KeyRings
+}
+
+func (c *Count) add(r record) {
+	_, n := r.which(c)
+	atomic.AddInt64(n, 1)
+}
+
+// record is one of its fields.
+type record struct {
+	Client         *clients.Client         `json:"client,omitempty"`
+	ResourceServer *clients.ResourceServer `json:"resource_server,omitempty"`
+	User           *storage.User           `json:"user,omitempty"`
+	Session        *storage.Session        `json:"session,omitempty"`
+	Grant          *storage.Grant          `json:"grant,omitempty"`
+	KeyRing        *storage.KeyRing        `json:"key_ring,omitempty"`
+}
+
+// which returns the record's name for messages, and where in c it is counted.
+func (r record) which(c *Count) (string, *int64) {
+	switch {
+	case r.Client != nil:
+		return "client " + string(r.Client.ID), &c.Clients
+	case r.ResourceServer != nil:
+		return "resource server " + string(r.ResourceServer.ID), &c.ResourceServers
+	case r.User != nil:
+		return "user " + string(r.User.ID), &c.Users
+	case r.Session != nil:
+		return "session " + string(r.Session.ID), &c.Sessions
+	case r.Grant != nil:
+		return "grant " + string(r.Grant.ID), &c.Grants
+	}
+	return "key ring", &c.KeyRings
+}
+
+func (r record) String() string {
+	name, _ := r.which(&Count{})
+	return name
+}
+
+// page is how much is read at once.
+const page = 500
+
+// all reads a listing to its end.
+func all[R any](ctx context.Context, list func(context.Context, storage.Page) ([]R, error), key func(R) string, visit func(R) error) error {
+	for p := (storage.Page{Limit: page}); ; {
+		part, err := list(ctx, p)
+		if err != nil {
+			return err
+		}
+		for _, r := range part {
+			if err := visit(r); err != nil {
+				return err
+			}
+			p.After = key(r)
+		}
+		if len(part) < page {
+			return nil
+		}
+	}
+}
+
+// read visits everything in s that has not expired at now. What can end other
+// things comes after them: a person's account after the person's sessions and
+// grants, clients after all grants. So while the store is in use, whatever had
+// ended something before it was read is visited, too. The key ring is last.
+func read(ctx context.Context, s storage.Store, now time.Time, visit func(record) error) error {
+	err := all(ctx, s.ListUsers, func(u storage.User) string { return u.Name }, func(u storage.User) error {
+		err := all(ctx, func(ctx context.Context, p storage.Page) ([]storage.Grant, error) { return s.ListGrants(ctx, u.ID, p) },
+			func(g storage.Grant) string { return string(g.ID) }, func(g storage.Grant) error {
+				if !now.Before(g.Expires) {
+					return nil
+				}
+				return visit(record{Grant: &g})
+			})
+		if err != nil {
+			return err
+		}
+		err = all(ctx, func(ctx context.Context, p storage.Page) ([]storage.Session, error) {
+			return s.ListSessions(ctx, u.ID, p)
+		},
+			func(x storage.Session) string { return string(x.ID) }, func(x storage.Session) error {
+				if !now.Before(x.Expires) {
+					return nil
+				}
+				return visit(record{Session: &x})
+			})
+		if err != nil {
+			return err
+		}
+		switch u, err := s.User(ctx, u.ID); {
+		case errors.Is(err, storage.ErrNotFound): // removed meanwhile: what was visited is dead
+			return nil
+		case err != nil:
+			return err
+		default:
+			return visit(record{User: &u})
+		}
+	})
+	if err != nil {
+		return err
+	}
+	err = all(ctx, s.ListClients, func(c clients.Client) string { return string(c.ID) }, func(c clients.Client) error { return visit(record{Client: &c}) })
+	if err != nil {
+		return err
+	}
+	err = all(ctx, s.ListResourceServers, func(rs clients.ResourceServer) string { return string(rs.ID) }, func(rs clients.ResourceServer) error { return visit(record{ResourceServer: &rs}) })
+	if err != nil {
+		return err
+	}
+	switch ring, err := s.KeyRing(ctx); {
+	case errors.Is(err, storage.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	default:
+		return visit(record{KeyRing: &ring})
+	}
+}
+
+// put creates the record in s, with all of its state.
+func put(ctx context.Context, s storage.Store, r record) error {
+	switch {
+	case r.Client != nil:
+		return s.CreateClient(ctx, *r.Client)
+	case r.ResourceServer != nil:
+		return s.CreateResourceServer(ctx, *r.ResourceServer)
+	case r.User != nil:
+		return s.CreateUser(ctx, *r.User)
+	case r.Session != nil:
+		return s.CreateSession(ctx, *r.Session)
+	case r.Grant != nil:
+		return s.CreateGrant(ctx, *r.Grant)
+	case r.KeyRing != nil:
+		ring := *r.KeyRing
+		ring.Version = 0
+		err := s.PutKeyRing(ctx, ring)
+		if errors.Is(err, storage.ErrConflict) {
+			return storage.ErrExists
+		}
+		return err
+	}
+	return errors.New("an empty record")
+}
+
+// get reads from s what has the identifier of r.
+func get(ctx context.Context, s storage.Store, r record) (found record, err error) {
+	switch {
+	case r.Client != nil:
+		c, e := s.Client(ctx, r.Client.ID)
+		found.Client, err = &c, e
+	case r.ResourceServer != nil:
+		rs, e := s.ResourceServer(ctx, r.ResourceServer.ID)
+		found.ResourceServer, err = &rs, e
+	case r.User != nil:
+		u, e := s.User(ctx, r.User.ID)
+		found.User, err = &u, e
+	case r.Session != nil:
+		// Listed, because the session may be there before its user.
+		err = storage.ErrNotFound
+		e := all(ctx, func(ctx context.Context, p storage.Page) ([]storage.Session, error) {
+			return s.ListSessions(ctx, r.Session.User, p)
+		},
+			func(x storage.Session) string { return string(x.ID) }, func(x storage.Session) error {
+				if x.ID == r.Session.ID {
+					found.Session, err = &x, nil
+				}
+				return nil
+			})
+		err = errors.Join(e, err)
+	case r.Grant != nil:
+		st, e := s.Standing(ctx, r.Grant.ID, r.Grant.Client)
+		found.Grant, err = &st.Grant, e
+	default:
+		ring, e := s.KeyRing(ctx)
+		found.KeyRing, err = &ring, e
+	}
+	return found, err
+}
+
+// same reports whether two records are the same, but for their versions.
+func same(a, b record) bool {
+	x, err1 := json.Marshal(a)
+	y, err2 := json.Marshal(b)
+	return err1 == nil && err2 == nil && bytes.Equal(x, y)
+}
+
+// Options of Copy and Restore.
+type Options struct {
+	// Resume lets the target have records already, of an attempt that was
+	// interrupted: they must be the same.
+	Resume bool
+	// Sessions includes sessions and grants (Restore only).
+	Sessions bool
+	// Now is the clock; time.Now if nil.
+	Now func() time.Time
+	// Progress is called now and then, from any goroutine, if it is not nil.
+	Progress func(Count)
+}
+
+func (o *Options) complete() {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Progress == nil {
+		o.Progress = func(Count) {}
+	}
+}
+
+// ErrNotEmpty says that the target has something in it.
+var ErrNotEmpty = errors.New("the target is not empty: name an empty one; if an earlier attempt onto it was interrupted, say --resume")
+
+// empty returns ErrNotEmpty if there is anything in s.
+func empty(ctx context.Context, s storage.Store) error {
+	one := storage.Page{Limit: 1}
+	users, err := s.ListUsers(ctx, one)
+	if err != nil {
+		return err
+	}
+	registered, err := s.ListClients(ctx, one)
+	if err != nil {
+		return err
+	}
+	servers, err := s.ListResourceServers(ctx, one)
+	if err != nil {
+		return err
+	}
+	_, err = s.KeyRing(ctx)
+	if err == nil || len(users)+len(registered)+len(servers) > 0 {
+		return ErrNotEmpty
+	}
+	if !errors.Is(err, storage.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+// Copy copies everything from one store to another and then checks it. No
+// server may run on either meanwhile: a change of what was copied already is
+// found by the check, and is an error. It returns how much there is. After an
+// interruption it can be run again, with Resume.
+func Copy(ctx context.Context, from, to storage.Store, o Options) (Count, error) {
+	o.complete()
+	if !o.Resume {
+		if err := empty(ctx, to); err != nil {
+			return Count{}, err
+		}
+	}
+	now := o.Now()
+	copied, err := write(ctx, to, o, func(visit func(record) error) error { return read(ctx, from, now, visit) })
+	if err != nil {
+		return copied, err
+	}
+	// Both ways: what is there is here and the same, and there is no more.
+	checked, err := each(o, func(visit func(record) error) error { return read(ctx, from, now, visit) }, func(r record) error {
+		found, err := get(ctx, to, r)
+		if err == nil && !same(found, r) || errors.Is(err, storage.ErrNotFound) {
+			return fmt.Errorf("%s changed while it was copied: stop every server, and copy again onto an empty target", r)
+		}
+		return err
+	})
+	if err != nil {
+		return copied, err
+	}
+	var there Count
+	if err := read(ctx, to, now, func(r record) error { there.add(r); return nil }); err != nil {
+		return copied, err
+	}
+	if there != checked || there != copied {
+		return copied, fmt.Errorf("%+v were copied, and %+v are there: stop every server, and copy again onto an empty target", copied, there)
+	}
+	return copied, nil
+}
+
+// write puts the records into a store.
+func write(ctx context.Context, to storage.Store, o Options, source func(visit func(record) error) error) (Count, error) {
+	return each(o, source, func(r record) error {
+		err := put(ctx, to, r)
+		// An outcome that is not known is looked up like one of before.
+		if errors.Is(err, storage.ErrExists) && o.Resume || errors.Is(err, storage.ErrUnknown) {
+			found, getErr := get(ctx, to, r)
+			if getErr != nil {
+				return fmt.Errorf("%s: %w", r, errors.Join(err, getErr))
+			}
+			if !same(found, r) {
+				return fmt.Errorf("%s is in the target already, and is another one: copy onto an empty target", r)
+			}
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", r, err)
+		}
+		return nil
+	})
+}
+
+// workers is how many records are under way at once: a round trip each.
+const workers = 32
+
+// each calls do with every record of the source, several at a time but the key
+// ring alone and last, and counts them. It stops at the first error.
+func each(o Options, source func(visit func(record) error) error, do func(record) error) (Count, error) {
+	var (
+		count  Count
+		failed atomic.Pointer[error]
+		work   sync.WaitGroup
+		todo   = make(chan record)
+	)
+	fail := func(err error) { failed.CompareAndSwap(nil, &err) }
+	for range workers {
+		work.Go(func() {
+			for r := range todo {
+				if failed.Load() != nil {
+					continue
+				}
+				if err := do(r); err != nil {
+					fail(err)
+					continue
+				}
+				count.add(r)
+			}
+		})
+	}
+	var ring *record
+	n := 0
+	err := source(func(r record) error {
+		if err := failed.Load(); err != nil {
+			return *err
+		}
+		if r.KeyRing != nil {
+			ring = &r
+			return nil
+		}
+		todo <- r
+		if n++; n%page == 0 {
+			o.Progress(count.load())
+		}
+		return nil
+	})
+	close(todo)
+	work.Wait()
+	if failed.Load() != nil {
+		err = *failed.Load()
+	}
+	if err == nil && ring != nil {
+		if err = do(*ring); err == nil {
+			count.add(*ring)
+		}
+	}
+	o.Progress(count)
+	return count, err
+}
+
+// load reads the counts while others count.
+func (c *Count) load() Count {
+	return Count{
+		atomic.LoadInt64(&c.Clients), atomic.LoadInt64(&c.ResourceServers), atomic.LoadInt64(&c.Users),
+		atomic.LoadInt64(&c.Sessions), atomic.LoadInt64(&c.Grants), atomic.LoadInt64(&c.KeyRings),
+	}
+}

@@ -1,0 +1,360 @@
+package transfer_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/keys"
+	"github.com/solegate/solegate/storage"
+	"github.com/solegate/solegate/storage/redis"
+	"github.com/solegate/solegate/storage/redis/redistest"
+	"github.com/solegate/solegate/storage/sqlite"
+	"github.com/solegate/solegate/storage/storagetest"
+	"github.com/solegate/solegate/storage/transfer"
+)
+
+var start = time.Date(2026, 11, 23, 12, 0, 0, 123456789, time.UTC)
+
+func now() time.Time { return start }
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func onSQLite(t testing.TB) storage.Store {
+	t.Helper()
+	s, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "solegate.db")})
+	check(t, err)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func onRedis(t testing.TB) storage.Store {
+	t.Helper()
+	s, err := redis.Open(t.Context(), redis.Config{URL: "redis://" + redistest.Single(t).Addr})
+	check(t, err)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+const people = 60
+
+// populate makes some of everything, in every state that it can have.
+func populate(t testing.TB, s storage.Store) {
+	t.Helper()
+	ctx := t.Context()
+	check(t, s.CreateClient(ctx, clients.Client{ID: "spa", Name: "Örders", Epoch: 1 << 60, CreatedAt: start}))
+	check(t, s.CreateClient(ctx, clients.Client{ID: "off", Disabled: true, Declared: true}))
+	check(t, s.CreateResourceServer(ctx, clients.ResourceServer{ID: "api", SecretHash: [32]byte{1, 255}, Audience: "https://api.example.com"}))
+	for i := range people {
+		u := storage.User{ID: storage.UserID(fmt.Sprint("u", i)), Name: fmt.Sprint("person ", i), Password: "$argon2id$", Epoch: uint64(i), CreatedAt: start,
+			Consents: map[clients.ID][]string{"spa": {"a", "b"}}}
+		if i%3 == 0 {
+			u.Block = &storage.Block{Reason: "test", At: start, Until: start.Add(time.Hour)}
+		}
+		check(t, s.CreateUser(ctx, u))
+		for j := range i % 4 {
+			x := storage.Session{ID: storage.SessionID(fmt.Sprintf("%s.s%d", u.ID, j)), User: u.ID, Epoch: u.Epoch, Secret: storage.Hash{1, byte(j)}, AuthTime: start,
+				CreatedAt: start, LastSeen: start, IdleExpires: start.Add(time.Hour), Expires: start.Add(24 * time.Hour), UserAgent: "x"}
+			check(t, s.CreateSession(ctx, x))
+			g := storage.Grant{ID: storage.GrantID(x.ID) + ".g", Client: "spa", User: u.ID, Session: x.ID, Epoch: 1 << 60, Scope: []string{"openid"}, Resource: []string{"r"},
+				AuthTime: start, Salt: [16]byte{byte(j)}, RedirectURI: "https://a.example/cb", CodeChallenge: "c", Nonce: "n", CodeExpires: start.Add(time.Minute),
+				Expires: start.Add(time.Minute), CreatedAt: start}
+			check(t, s.CreateGrant(ctx, g))
+			switch j {
+			case 1:
+				check(t, s.Redeem(ctx, storage.Redemption{Grant: g.ID, At: start, IdleExpires: start.Add(time.Hour), Expires: start.Add(20 * time.Hour)}))
+				check(t, s.Rotate(ctx, storage.Rotation{Grant: g.ID, From: 1, At: start.Add(time.Second), IdleExpires: start.Add(2 * time.Hour)}))
+			case 2:
+				check(t, s.RevokeGrant(ctx, g.ID, start, "test"))
+				check(t, s.EndSession(ctx, x.ID, start))
+			}
+		}
+	}
+	gone := storage.Session{ID: "u0.old", User: "u0", CreatedAt: start.Add(-time.Hour), Expires: start}
+	check(t, s.CreateSession(ctx, gone))
+	check(t, s.PutKeyRing(ctx, storage.KeyRing{Root: []byte{1, 2}, Keys: []storage.Key{{ID: "k", Algorithm: "ES256", Sealed: []byte{3}, CreatedAt: start}}}))
+}
+
+var whole = transfer.Count{Clients: 2, ResourceServers: 1, Users: people, Sessions: people / 4 * 6, Grants: people / 4 * 6, KeyRings: 1}
+
+func TestCopy(t *testing.T) {
+	for name, stores := range map[string][2]func(testing.TB) storage.Store{
+		"SQLiteToRedis":  {onSQLite, onRedis},
+		"RedisToSQLite":  {onRedis, onSQLite},
+		"SQLiteToSQLite": {onSQLite, onSQLite},
+	} {
+		t.Run(name, func(t *testing.T) {
+			from, to := stores[0](t), stores[1](t)
+			populate(t, from)
+			var told atomic.Int64
+			got, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now, Progress: func(c transfer.Count) { told.Store(c.Total()) }})
+			check(t, err)
+			if got != whole || told.Load() != whole.Total() {
+				t.Errorf("copied %+v and said %d, want %+v", got, told.Load(), whole)
+			}
+			st, err := to.Standing(t.Context(), "u3.s1.g", "spa")
+			check(t, err)
+			if st.Grant.Generation != 2 || !st.Grant.RotatedAt.Equal(start.Add(time.Second)) || st.Grant.Epoch != 1<<60 || st.Session.Secret != (storage.Hash{1, 1}) || st.User.Block == nil || st.ClientVersion == 0 {
+				t.Errorf("copied: %+v", st)
+			}
+			check(t, to.Check(t.Context(), func(p string) { t.Error(p) }))
+			if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now}); !errors.Is(err, transfer.ErrNotEmpty) {
+				t.Errorf("onto a full target: %v", err)
+			}
+			if again, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now, Resume: true}); err != nil || again != whole {
+				t.Errorf("again: %+v, %v", again, err)
+			}
+			// A target that was in use is told from one that was interrupted.
+			check(t, to.RevokeGrant(t.Context(), "u3.s1.g", start, "later"))
+			if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now, Resume: true}); err == nil || !strings.Contains(err.Error(), "u3.s1.g") {
+				t.Errorf("onto a target that was in use: %v", err)
+			}
+		})
+	}
+}
+
+func TestCopyIsInterrupted(t *testing.T) {
+	from, to := onSQLite(t), onRedis(t)
+	populate(t, from)
+	for left := 0; ; left += 40 {
+		var writes atomic.Int64
+		failing := storagetest.WithFaults(to, func(string) storagetest.Outcome {
+			n := writes.Add(1)
+			return storagetest.Outcome{Fail: n > int64(left), Lose: n%7 == 0}
+		})
+		got, err := transfer.Copy(t.Context(), from, failing, transfer.Options{Now: now, Resume: left > 0})
+		if err == nil {
+			if got != whole {
+				t.Errorf("copied %+v, want %+v", got, whole)
+			}
+			break
+		}
+		if !errors.Is(err, storage.ErrUnavailable) && !errors.Is(err, storage.ErrExists) {
+			t.Fatalf("with %d writes: %v", left, err)
+		}
+		if _, err := to.KeyRing(t.Context()); !errors.Is(err, storage.ErrNotFound) {
+			t.Fatal("a half copied store has a key ring: a server would start on it")
+		}
+	}
+}
+
+func TestCopyWhileInUse(t *testing.T) {
+	from, to := onSQLite(t), onSQLite(t)
+	populate(t, from)
+	changed := false
+	_, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now, Progress: func(transfer.Count) {
+		if !changed {
+			changed = true // between the copy and the check
+			check(t, from.RevokeGrant(context.Background(), "u1.s0.g", start, "meanwhile"))
+		}
+	}})
+	if err == nil || !strings.Contains(err.Error(), "u1.s0.g") {
+		t.Errorf("a change meanwhile: %v", err)
+	}
+}
+
+func master(t testing.TB) keys.Master {
+	t.Helper()
+	text, err := keys.GenerateMaster(rand.Reader)
+	check(t, err)
+	m, err := keys.ParseMaster([]byte(text))
+	check(t, err)
+	return m
+}
+
+func TestBackup(t *testing.T) {
+	from, m := onRedis(t), master(t)
+	populate(t, from)
+	var file bytes.Buffer
+	got, err := transfer.Backup(t.Context(), from, m, rand.Reader, start, &file)
+	check(t, err)
+	if got != whole {
+		t.Errorf("backed up %+v, want %+v", got, whole)
+	}
+	for _, text := range []string{"person", "argon2", "spa", "example"} {
+		if bytes.Contains(file.Bytes(), []byte(text)) {
+			t.Errorf("the file has %q in the clear", text)
+		}
+	}
+	restore := func(b []byte, m keys.Master, o transfer.Options) (storage.Store, transfer.Count, error) {
+		t.Helper()
+		to := onSQLite(t)
+		o.Now = now
+		got, err := transfer.Restore(t.Context(), bytes.NewReader(b), m, to, o)
+		return to, got, err
+	}
+	to, got, err := restore(file.Bytes(), m, transfer.Options{})
+	check(t, err)
+	without := whole
+	without.Sessions, without.Grants = 0, 0
+	if got != without {
+		t.Errorf("restored %+v, want %+v", got, without)
+	}
+	if u, err := to.UserByName(t.Context(), "person 7"); err != nil || u.Epoch != 7 {
+		t.Errorf("%+v, %v", u, err)
+	}
+	if _, err := to.Standing(t.Context(), "u3.s1.g", "spa"); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("a grant came back: %v", err)
+	}
+	if _, err := transfer.Restore(t.Context(), bytes.NewReader(file.Bytes()), m, to, transfer.Options{}); !errors.Is(err, transfer.ErrNotEmpty) {
+		t.Errorf("onto a full target: %v", err)
+	}
+	to, got, err = restore(file.Bytes(), m, transfer.Options{Sessions: true})
+	check(t, err)
+	if st, err := to.Standing(t.Context(), "u3.s1.g", "spa"); got != whole || err != nil || st.Grant.Generation != 2 {
+		t.Errorf("restored %+v: %+v, %v", got, st, err)
+	}
+
+	refused := func(what string, b []byte, m keys.Master, want error) {
+		t.Helper()
+		to, _, err := restore(b, m, transfer.Options{})
+		if !errors.Is(err, want) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if _, err := to.KeyRing(t.Context()); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("%s: something was written", what)
+		}
+		if list, _ := to.ListUsers(t.Context(), storage.Page{Limit: 1}); len(list) > 0 {
+			t.Errorf("%s: something was written", what)
+		}
+	}
+	refused("another master key", file.Bytes(), master(t), keys.ErrMasterKey)
+	refused("nothing", nil, m, transfer.ErrBackup)
+	for _, n := range []int{1, 19, 40, 200, file.Len() / 2, file.Len() - 1} {
+		refused(fmt.Sprint("cut off at ", n), file.Bytes()[:n], m, transfer.ErrBackup)
+	}
+	for _, n := range []int{0, 150, file.Len() / 2, file.Len() - 1} {
+		altered := bytes.Clone(file.Bytes())
+		altered[n] ^= 1
+		refused(fmt.Sprint("altered at ", n), altered, m, transfer.ErrBackup)
+	}
+	refused("something after it", append(bytes.Clone(file.Bytes()), 0), m, transfer.ErrBackup)
+}
+
+// TestBackupInChunks: whole chunks can't be cut off, swapped or repeated.
+func TestBackupInChunks(t *testing.T) {
+	from, m := onSQLite(t), master(t)
+	const chunk = 64<<10 + 16
+	for i := range 4 {
+		check(t, from.CreateUser(t.Context(), storage.User{ID: storage.UserID(fmt.Sprint(i)), Name: fmt.Sprint(i), DisplayName: strings.Repeat("x", 64<<10)}))
+	}
+	var file bytes.Buffer
+	_, err := transfer.Backup(t.Context(), from, m, rand.Reader, start, &file)
+	check(t, err)
+	b := file.Bytes()
+	head := len("solegate backup 1\n") + 2 + int(b[18])<<8 + int(b[19])
+	first, second := b[head:head+chunk], b[head+chunk:head+2*chunk]
+	join := func(parts ...[]byte) []byte { return bytes.Join(append([][]byte{b[:head]}, parts...), nil) }
+	if _, err := transfer.Restore(t.Context(), bytes.NewReader(join(first, second, b[head+2*chunk:])), m, onSQLite(t), transfer.Options{}); err != nil {
+		t.Fatalf("the file as it is: %v", err)
+	}
+	for name, altered := range map[string][]byte{
+		"cut off":   join(first, second),
+		"left out":  join(second, b[head+2*chunk:]),
+		"swapped":   join(second, first, b[head+2*chunk:]),
+		"repeated":  join(first, first, b[head+2*chunk:]),
+		"no chunks": join(),
+	} {
+		if _, err := transfer.Restore(t.Context(), bytes.NewReader(altered), m, onSQLite(t), transfer.Options{}); !errors.Is(err, transfer.ErrBackup) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestBackupWhileInUse: what had ended before the backup began has ended in
+// it, and every grant's person and session are as new as the grant.
+func TestBackupWhileInUse(t *testing.T) {
+	from, m := onRedis(t), master(t)
+	populate(t, from)
+	ctx, stop := context.WithCancel(t.Context())
+	var ended sync.Map
+	var work sync.WaitGroup
+	for w := range 4 {
+		work.Go(func() {
+			for i := w; ctx.Err() == nil && i < people; i += 4 {
+				u, err := from.User(context.Background(), storage.UserID(fmt.Sprint("u", i)))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				u.Epoch += 1000
+				if err := from.UpdateUser(context.Background(), u); err != nil {
+					t.Error(err)
+					return
+				}
+				ended.Store(u.ID, true)
+			}
+		})
+	}
+	var before []storage.UserID
+	redistest.Eventually(t, "some end", func() bool {
+		before = nil
+		ended.Range(func(k, _ any) bool { before = append(before, k.(storage.UserID)); return true })
+		return len(before) > 5
+	})
+	var file bytes.Buffer
+	_, err := transfer.Backup(t.Context(), from, m, rand.Reader, start, &file)
+	stop()
+	work.Wait()
+	check(t, err)
+	to := onSQLite(t)
+	_, err = transfer.Restore(t.Context(), bytes.NewReader(file.Bytes()), m, to, transfer.Options{Sessions: true, Now: now})
+	check(t, err)
+	for _, id := range before {
+		if u, err := to.User(t.Context(), id); err != nil || u.Epoch < 1000 {
+			t.Errorf("%s had ended before the backup, and has epoch %d: %v", id, u.Epoch, err)
+		}
+	}
+}
+
+func FuzzRestore(f *testing.F) {
+	m := master(f)
+	from := onSQLite(f)
+	populate(f, from)
+	var file bytes.Buffer
+	if _, err := transfer.Backup(f.Context(), from, m, rand.Reader, start, &file); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(file.Bytes())
+	f.Add(file.Bytes()[:100])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_, err := transfer.Restore(t.Context(), bytes.NewReader(b), m, refusing{}, transfer.Options{})
+		if err == nil && !bytes.Equal(b, file.Bytes()) {
+			t.Error("a file that was not written was restored")
+		}
+	})
+}
+
+// refusing is an empty store; nothing that is written to it is kept.
+type refusing struct{ storage.Store }
+
+func (refusing) ListUsers(context.Context, storage.Page) ([]storage.User, error)     { return nil, nil }
+func (refusing) ListClients(context.Context, storage.Page) ([]clients.Client, error) { return nil, nil }
+func (refusing) ListResourceServers(context.Context, storage.Page) ([]clients.ResourceServer, error) {
+	return nil, nil
+}
+func (refusing) KeyRing(context.Context) (storage.KeyRing, error) {
+	return storage.KeyRing{}, storage.ErrNotFound
+}
+func (refusing) PutKeyRing(context.Context, storage.KeyRing) error    { return nil }
+func (refusing) CreateUser(context.Context, storage.User) error       { return nil }
+func (refusing) CreateClient(context.Context, clients.Client) error   { return nil }
+func (refusing) CreateSession(context.Context, storage.Session) error { return nil }
+func (refusing) CreateGrant(context.Context, storage.Grant) error     { return nil }
+func (refusing) CreateResourceServer(context.Context, clients.ResourceServer) error {
+	return nil
+}
