@@ -121,7 +121,12 @@ func testReplicas(t *testing.T, location string) {
 			t.Fatal(err)
 		}
 		for _, r := range all {
-			redistest.Eventually(t, "every replica publishes the new key", func() bool { return strings.Count(string(r.Ring.JWKS().Body), `"ES256"`) == 2 })
+			redistest.Wait(t, "every replica publishes the new key", func() error {
+				if n := strings.Count(string(r.Ring.JWKS().Body), `"ES256"`); n != 2 {
+					return fmt.Errorf("%d are published", n)
+				}
+				return nil
+			})
 		}
 		s.Clock.Advance(14 * time.Minute)
 		for range all {

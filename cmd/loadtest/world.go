@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/solegate/solegate/keys"
 	"github.com/solegate/solegate/keys/verify"
 )
 
@@ -66,11 +67,11 @@ func open(ctx context.Context, o options) (_ *world, err error) {
 		"\ndevelopment: true\nmaster_key_file: "+filepath.Join(dir, "master.key")+"\nstore: "+w.store()+"\n"), 0o600); err != nil {
 		return nil, err
 	}
-	key, err := exec.CommandContext(ctx, program, "key", "generate-master").Output()
+	key, err := keys.GenerateMaster(rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("solegate key generate-master: %w", err)
+		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "master.key"), key, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "master.key"), []byte(key), 0o600); err != nil {
 		return nil, err
 	}
 	server, err := start(exec.Command(program, "serve", "--config", w.config), dir, "solegate", address)

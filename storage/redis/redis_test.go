@@ -46,7 +46,7 @@ func TestConformance(t *testing.T) {
 // TestConformanceSlow delays every request and every answer, so that the
 // commands of several callers mix in every way.
 func TestConformanceSlow(t *testing.T) {
-	proxy := redistest.NewProxy(t, redistest.Single(t))
+	proxy := redistest.NewProxy(t, redistest.Single(t).Addr)
 	proxy.SetLatency(time.Millisecond)
 	storagetest.Run(t, fresh("redis://"+proxy.Addr, "timeout=20s"))
 }

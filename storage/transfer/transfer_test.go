@@ -301,10 +301,13 @@ func TestBackupWhileInUse(t *testing.T) {
 		})
 	}
 	var before []storage.UserID
-	redistest.Eventually(t, "some end", func() bool {
+	redistest.Wait(t, "some end", func() error {
 		before = nil
 		ended.Range(func(k, _ any) bool { before = append(before, k.(storage.UserID)); return true })
-		return len(before) > 5
+		if len(before) < 6 {
+			return fmt.Errorf("%d have", len(before))
+		}
+		return nil
 	})
 	var file bytes.Buffer
 	_, err := transfer.Backup(t.Context(), from, m, rand.Reader, start, &file)

@@ -1,404 +1,324 @@
-// Package redistest starts real Redis servers for tests: one, some under
-// Sentinel, a cluster, one that asks for TLS and a password. They listen on
-// loopback, keep their data in the test's folder, and end with the test.
+// Package redistest runs real Redis servers for tests, on loopback, from the
+// redis-server that is installed:
 //
-// It needs the program redis-server; Debian's package of that name has it.
+//	s := redistest.Single(t)
+//	s.Do("SET", "key", "value")
+//	s.Kill()
+//	s.Start() // the same port, the same data
+//
+// [Single] is one server, and enough for most tests. [NewSentinel] and
+// [NewCluster] are what fails over; [NewProxy] is a bad network in front of one
+// server; [NewTLS] asks for a certificate and a password. Where redis-server is
+// missing, the test fails: what isn't tested must not look tested.
+//
+// Servers live as long as the test they were made with, and die with its
+// process. Tests share one by being subtests of one test, each with keys of its
+// own, or after FLUSHALL; Settle repairs what the last one broke.
+//
+// What waits, waits a minute at most and then fails the test that made the
+// server, so call such methods from a test's own goroutine.
 package redistest
 
 import (
-	"context"
-	"fmt"
+	"bufio"
+	"crypto/tls"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/logging"
-	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// patience is how long anything may take on a busy machine.
-const patience = 60 * time.Second
+const (
+	// patience is for two busy cores and the race detector, not for Redis.
+	patience = time.Minute
+	tick     = 10 * time.Millisecond
+)
 
-var quiet sync.Once
-
-// Server is one process.
+// Server is one process of Redis. Its methods may be called from several
+// goroutines.
 type Server struct {
+	// Addr is where it listens: 127.0.0.1 and a port that stays its own.
 	Addr string
-	Dir  string
+	// Dir holds its data, its configuration (redis.conf) and log (redis.log).
+	Dir string
 
-	tb      testing.TB
-	args    []string
-	options redis.Options // how the harness itself speaks to it
+	tb    testing.TB
+	port  string
+	args  []string    // of the command line
+	setup [][]string  // commands that no configuration file can hold
+	tls   *tls.Config // nil for plain TCP
+	auth  []string    // arguments of AUTH, nil for none
 
-	mu  sync.Mutex
-	cmd *exec.Cmd
+	mu     sync.Mutex // guards what follows
+	pid    int
+	dead   chan struct{} // closed when the process has ended; nil before the first
+	paused bool
 }
 
-// Single starts a server that keeps an append-only file and evicts nothing.
-// More arguments are of redis-server's configuration, and win.
-func Single(tb testing.TB, args ...string) *Server {
+// durable is how a server of data is set up, as Solegate asks for it: it
+// writes to disk within a second, and rather refuses a write than forget
+// something.
+var durable = []string{
+	"--save", "",
+	"--appendonly", "yes",
+	"--appendfsync", "everysec",
+	"--maxmemory-policy", "noeviction",
+	"--repl-diskless-sync", "yes",
+	"--repl-diskless-sync-delay", "0",
+	"--repl-ping-replica-period", "1",
+}
+
+// Single starts one server: appendonly yes, appendfsync everysec,
+// maxmemory-policy noeviction. Extra is configuration as on Redis's command
+// line, which overrides: "--maxmemory", "3mb".
+//
+// With everysec, what was answered is nearly always in the file already when
+// Kill comes, but Redis doesn't promise it: while the disk is slow, the write
+// is put off. A test that counts on it wants "--appendfsync", "always".
+func Single(tb testing.TB, extra ...string) *Server {
 	tb.Helper()
-	s := prepare(tb, append([]string{"--appendonly", "yes", "--maxmemory-policy", "noeviction"}, args...)...)
+	s := newServer(tb)
+	s.configure(durable, extra)
 	s.Start()
 	return s
 }
 
-// prepare makes a server that does not run yet.
-func prepare(tb testing.TB, args ...string) *Server {
+// newServer gives a server its port and its folder. It starts nothing.
+func newServer(tb testing.TB) *Server {
 	tb.Helper()
-	quiet.Do(logging.Disable)
-	addr := freeAddr(tb)
-	_, port, _ := net.SplitHostPort(addr)
-	s := &Server{Addr: addr, Dir: tb.TempDir(), tb: tb}
-	s.options.Addr = addr
-	s.args = append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", s.Dir, "--save", "", "--logfile", filepath.Join(s.Dir, "redis.log"),
-		"--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes"}, args...)
-	tb.Cleanup(s.Kill)
+	port := strconv.Itoa(reserve(tb))
+	s := &Server{
+		Addr: net.JoinHostPort("127.0.0.1", port),
+		Dir:  tb.TempDir(),
+		tb:   tb,
+		port: port,
+		args: []string{"redis.conf"},
+	}
+	tb.Cleanup(func() {
+		s.Kill()
+		if tb.Failed() {
+			tb.Logf("the end of the log of %s:\n%s", s.Addr, s.logTail())
+		}
+	})
 	return s
 }
 
-var taken sync.Map // ports that were given out: nobody listens on them yet
+// configure writes the configuration; what comes later overrides. It is in a
+// file, because Redis and its sentinels rewrite it on a failover, and a server
+// that comes back must read what they wrote.
+func (s *Server) configure(config ...[]string) {
+	s.tb.Helper()
+	text := directives([]string{"--bind", "127.0.0.1", "--port", s.port, "--dir", s.Dir, "--protected-mode", "no"})
+	for _, c := range config {
+		text += directives(c)
+	}
+	s.write("redis.conf", text)
+}
 
-func freeAddr(tb testing.TB) string {
-	tb.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			tb.Fatal(err)
+// directives turns arguments into lines of a configuration file.
+func directives(args []string) string {
+	var b strings.Builder
+	for _, a := range args {
+		if name, ok := strings.CutPrefix(a, "--"); ok {
+			b.WriteString("\n" + name)
+		} else {
+			b.WriteString(` "` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(a) + `"`)
 		}
-		addr := l.Addr().String()
-		l.Close()
-		if _, used := taken.LoadOrStore(addr, true); !used {
-			return addr
-		}
+	}
+	return b.String() + "\n"
+}
+
+func (s *Server) write(name, text string) {
+	s.tb.Helper()
+	if err := os.WriteFile(filepath.Join(s.Dir, name), []byte(text), 0o600); err != nil {
+		s.tb.Fatal(err)
 	}
 }
 
-// Start starts the server, for the first time or again on the same data, and
-// waits until it answers.
+// Kill ends the process with SIGKILL, whatever it is doing, and returns when it
+// is gone. Nothing happens if it is gone already.
+func (s *Server) Kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.running() {
+		return
+	}
+	// The group: a child that writes a snapshot must not outlive its folder.
+	syscall.Kill(-s.pid, syscall.SIGKILL)
+	<-s.dead
+	s.paused = false
+}
+
+// Start starts a server that was killed, with its port, data and configuration,
+// and returns when it has read its data. Nothing happens if it is running.
 func (s *Server) Start() {
 	s.tb.Helper()
 	s.launch()
 	s.await()
 }
 
-func (s *Server) launch() {
-	s.tb.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cmd != nil {
-		s.tb.Fatalf("the server at %s runs already", s.Addr)
-	}
-	cmd := exec.Command("redis-server", s.args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		s.tb.Fatalf("these tests need real servers, and redis-server does not start (%v): on Debian, apt-get install redis-server", err)
-	}
-	s.cmd = cmd
-}
-
-func (s *Server) await() {
-	s.tb.Helper()
-	s.eventually("the server at "+s.Addr+" answers", func() bool {
-		_, err := s.Do("PING")
-		return err == nil || redis.IsAuthError(err)
-	})
-}
-
-// Kill ends the server as a crash would, and waits until it is gone.
-func (s *Server) Kill() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cmd == nil {
-		return
-	}
-	s.cmd.Process.Signal(syscall.SIGKILL)
-	s.cmd.Wait()
-	s.cmd = nil
-}
-
-// Pause stops the server without ending it: connections stay, nothing is
-// answered. Resume lets it go on.
-func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
+// Pause stops the process with SIGSTOP: connections stay open, nothing answers.
+func (s *Server) Pause() { s.signal(syscall.SIGSTOP, true) }
 
 // Resume ends a Pause.
-func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
+func (s *Server) Resume() { s.signal(syscall.SIGCONT, false) }
 
-func (s *Server) signal(sig syscall.Signal) {
+func (s *Server) signal(sig syscall.Signal, paused bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cmd != nil {
-		s.cmd.Process.Signal(sig)
+	if s.running() {
+		syscall.Kill(-s.pid, sig)
+		s.paused = paused
 	}
 }
 
-// Do sends one command and returns the answer as text.
-func (s *Server) Do(args ...any) (string, error) {
-	o := s.options
-	o.MaxRetries, o.DialTimeout, o.ReadTimeout = -1, time.Second, 10*time.Second
-	o.DialerRetries, o.DisableIdentity = 1, true
-	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	c := redis.NewClient(&o)
-	defer c.Close()
-	v, err := c.Do(context.Background(), args...).Result()
+// Do sends one command on a connection of its own and returns the answer as
+// text: a number in decimal, null as nothing, the elements of arrays and maps
+// one a line. What Redis answers as an error is the error, word for word. What
+// is about a connection, such as WAIT, MULTI or READONLY, does nothing here.
+func (s *Server) Do(args ...string) (string, error) { return s.do(10*time.Second, args...) }
+
+func (s *Server) do(timeout time.Duration, args ...string) (string, error) {
+	deadline := time.Now().Add(timeout)
+	var conn net.Conn
+	var err error
+	if dialer := (&net.Dialer{Deadline: deadline}); s.tls == nil {
+		conn, err = dialer.Dial("tcp", s.Addr)
+	} else {
+		conn, err = tls.DialWithDialer(dialer, "tcp", s.Addr, s.tls)
+	}
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprint(v), nil
-}
-
-// MustDo is Do, and the test fails if it does.
-func (s *Server) MustDo(args ...any) string {
-	s.tb.Helper()
-	v, err := s.Do(args...)
-	if err != nil {
-		s.tb.Fatalf("%v at %s: %v", args[0], s.Addr, err)
+	defer conn.Close()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return "", err
 	}
-	return v
-}
-
-// Info returns one line of INFO.
-func (s *Server) Info(name string) string {
-	text, _ := s.Do("INFO")
-	for line := range strings.Lines(text) {
-		if value, ok := strings.CutPrefix(strings.TrimSpace(line), name+":"); ok {
-			return value
+	r := bufio.NewReader(conn)
+	if s.auth != nil {
+		if _, err := call(conn, r, append([]string{"AUTH"}, s.auth...)); err != nil {
+			return "", err
 		}
 	}
-	return ""
+	return call(conn, r, args)
 }
 
-func (s *Server) eventually(what string, done func() bool) {
-	s.tb.Helper()
-	Eventually(s.tb, what, done)
-}
-
-// Eventually waits until something is so, and fails the test if that takes
-// too long.
-func Eventually(tb testing.TB, what string, done func() bool) {
-	tb.Helper()
-	deadline := time.After(patience)
-	poll := time.NewTicker(10 * time.Millisecond)
-	defer poll.Stop()
-	for !done() {
-		select {
-		case <-poll.C:
-		case <-deadline:
-			tb.Fatalf("%s: not within %s", what, patience)
-		}
+// running reports whether the process is there. s.mu is held.
+func (s *Server) running() bool {
+	if s.dead == nil {
+		return false
 	}
-}
-
-// Sentinel is a primary and its replica, watched by three Sentinels.
-type Sentinel struct {
-	Name      string
-	Sentinels []*Server
-	Servers   []*Server
-
-	tb testing.TB
-}
-
-// NewSentinel starts them all.
-func NewSentinel(tb testing.TB) *Sentinel {
-	tb.Helper()
-	s := &Sentinel{Name: "solegate", tb: tb}
-	primary := Single(tb)
-	host, port, _ := net.SplitHostPort(primary.Addr)
-	replica := Single(tb, "--replicaof", host+" "+port)
-	s.Servers = []*Server{primary, replica}
-	replica.eventually("the replica follows", func() bool { return replica.Info("master_link_status") == "up" })
-	for range 3 {
-		// A Sentinel writes to its file, so it needs one.
-		x := prepare(tb)
-		file := filepath.Join(x.Dir, "sentinel.conf")
-		x.args = append([]string{file, "--sentinel"}, "--port", x.args[1], "--bind", "127.0.0.1", "--dir", x.Dir, "--logfile", filepath.Join(x.Dir, "sentinel.log"))
-		write(tb, file, fmt.Sprintf("sentinel monitor %s %s %s 2\nsentinel down-after-milliseconds %s 1000\nsentinel failover-timeout %s 3000\n", s.Name, host, port, s.Name, s.Name))
-		x.Start()
-		s.Sentinels = append(s.Sentinels, x)
-	}
-	primary.eventually("the Sentinels know each other and the replica", func() bool {
-		for _, x := range s.Sentinels {
-			text, err := x.Do("INFO", "sentinel")
-			if err != nil || !strings.Contains(text, "status=ok") || !strings.Contains(text, "slaves=1,sentinels=3") {
-				return false
-			}
-		}
+	select {
+	case <-s.dead:
+		return false
+	default:
 		return true
-	})
-	return s
+	}
 }
 
-// Primary returns the server that the Sentinels say is the primary.
-func (s *Sentinel) Primary() *Server {
-	for _, x := range s.Sentinels {
-		text, err := x.Do("SENTINEL", "get-master-addr-by-name", s.Name)
-		if err != nil {
-			continue
+// answering reports whether the process is there and not paused.
+func (s *Server) answering() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.running() && !s.paused
+}
+
+// launch starts the process; await waits until it answers. Two halves, for
+// those who start several.
+func (s *Server) launch() {
+	s.tb.Helper()
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		s.tb.Fatal("redis-server is missing, these tests need it: apt-get install redis-server")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running() {
+		return
+	}
+	log, err := os.OpenFile(filepath.Join(s.Dir, "redis.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.Command(path, s.args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = s.Dir, log, log
+	cmd.SysProcAttr = dieWithParent(&syscall.SysProcAttr{Setpgid: true})
+	started := make(chan error)
+	launcher() <- func() { started <- cmd.Start() }
+	if err := <-started; err != nil {
+		s.tb.Fatal(err)
+	}
+	dead := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(dead)
+	}()
+	s.pid, s.dead, s.paused = cmd.Process.Pid, dead, false
+}
+
+// launcher runs functions on one thread that never ends: what Linux calls the
+// death of a parent is the death of the thread that started the child.
+var launcher = sync.OnceValue(func() chan<- func() {
+	jobs := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for job := range jobs {
+			job()
 		}
-		if f := strings.Fields(strings.Trim(text, "[]")); len(f) == 2 {
-			for _, server := range s.Servers {
-				if server.Addr == net.JoinHostPort(f[0], f[1]) {
-					return server
-				}
-			}
+	}()
+	return jobs
+})
+
+func (s *Server) await() {
+	s.tb.Helper()
+	Wait(s.tb, "Redis at "+s.Addr, func() error {
+		if !s.answering() {
+			s.tb.Fatalf("Redis at %s has ended by itself", s.Addr)
+		}
+		_, err := s.do(time.Second, "PING") // an error too while it is LOADING
+		return err
+	})
+	for _, args := range s.setup {
+		if _, err := s.Do(args...); err != nil {
+			s.tb.Fatalf("%s: %v", strings.Join(args, " "), err)
 		}
 	}
-	s.tb.Fatal("no Sentinel knows a primary")
-	return nil
 }
 
-// URL is how a store finds them.
-func (s *Sentinel) URL() string {
-	return "redis+sentinel://" + addrs(s.Sentinels) + "/" + s.Name
+func (s *Server) logTail() string {
+	log, err := os.ReadFile(filepath.Join(s.Dir, "redis.log"))
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
+	return strings.Join(lines[max(0, len(lines)-20):], "\n")
 }
 
-// Cluster is three primaries with a replica each. To start one takes seconds:
-// tests may share it if each has a prefix of its own.
-type Cluster struct {
-	Servers []*Server // the first three begin as primaries
-
-	tb testing.TB
-}
-
-// NewCluster starts it and waits until it serves.
-func NewCluster(tb testing.TB) *Cluster {
+// Wait asks ready again and again until it returns nil, for a minute at most;
+// then the test fails with the last error. What names the thing that is waited
+// for.
+func Wait(tb testing.TB, what string, ready func() error) {
 	tb.Helper()
-	c := &Cluster{tb: tb}
-	var bus []string
-	for range 6 {
-		_, port, _ := net.SplitHostPort(freeAddr(tb))
-		bus = append(bus, port)
-		s := prepare(tb, "--appendonly", "yes", "--maxmemory-policy", "noeviction", "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
-			"--cluster-node-timeout", "1500", "--cluster-port", port, "--cluster-replica-validity-factor", "0")
-		s.launch()
-		c.Servers = append(c.Servers, s)
-	}
-	for _, s := range c.Servers {
-		s.await()
-	}
-	for i, slots := range [][2]int{{0, 5460}, {5461, 10922}, {10923, 16383}} {
-		c.Servers[i].MustDo("CLUSTER", "ADDSLOTSRANGE", slots[0], slots[1])
-		c.Servers[i].MustDo("CLUSTER", "SET-CONFIG-EPOCH", i+1)
-	}
-	for i, s := range c.Servers[1:] {
-		host, port, _ := net.SplitHostPort(s.Addr)
-		c.Servers[0].MustDo("CLUSTER", "MEET", host, port, bus[i+1])
-	}
-	everywhere := func(what string, holds func(*Server) bool) {
-		tb.Helper()
-		Eventually(tb, what, func() bool {
-			for _, s := range c.Servers {
-				if !holds(s) {
-					return false
-				}
-			}
-			return true
-		})
-	}
-	everywhere("the nodes know each other", func(s *Server) bool {
-		text, _ := s.Do("CLUSTER", "INFO")
-		return strings.Contains(text, "cluster_known_nodes:6") && !strings.Contains(s.MustDo("CLUSTER", "NODES"), "handshake")
-	})
-	for i, s := range c.Servers[3:] {
-		s.MustDo("CLUSTER", "REPLICATE", c.Servers[i].MustDo("CLUSTER", "MYID"))
-	}
-	everywhere("the cluster serves", func(s *Server) bool {
-		text, _ := s.Do("CLUSTER", "INFO")
-		return strings.Contains(text, "cluster_state:ok") && (s.Info("role") == "master" && s.Info("connected_slaves") == "1" || s.Info("master_link_status") == "up")
-	})
-	everywhere("everybody knows the replicas", func(s *Server) bool {
-		return strings.Count(s.MustDo("CLUSTER", "NODES"), "slave") == 3
-	})
-	return c
-}
-
-// URL is how a store finds it.
-func (c *Cluster) URL() string { return "redis+cluster://" + addrs(c.Servers) }
-
-func addrs(servers []*Server) string {
-	var list []string
-	for _, s := range servers {
-		list = append(list, s.Addr)
-	}
-	return strings.Join(list, ",")
-}
-
-// Slot returns the slot of a key.
-func (c *Cluster) Slot(key string) int {
-	for _, s := range c.Servers {
-		if text, err := s.Do("CLUSTER", "KEYSLOT", key); err == nil {
-			n, _ := strconv.Atoi(text)
-			return n
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	timeout := time.After(patience)
+	for {
+		err := ready()
+		if err == nil {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-timeout:
+			tb.Fatalf("waited for %s: %v", what, err)
 		}
 	}
-	c.tb.Fatal("no node answers")
-	return 0
-}
-
-// Owner returns the primary that serves a slot now, nil if nobody does.
-func (c *Cluster) Owner(slot int) *Server {
-	for _, s := range c.Servers {
-		text, err := s.Do("CLUSTER", "NODES")
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(text) {
-			f := strings.Fields(line)
-			if len(f) < 9 || !strings.Contains(f[2], "master") || strings.Contains(f[2], "fail") || !holds(f[8:], slot) {
-				continue
-			}
-			addr, _, _ := strings.Cut(f[1], "@")
-			for _, owner := range c.Servers {
-				if owner.Addr == addr {
-					return owner
-				}
-			}
-		}
-	}
-	return nil
-}
-
-func holds(ranges []string, slot int) bool {
-	for _, r := range ranges {
-		first, last, ok := strings.Cut(r, "-")
-		if !ok {
-			last = first
-		}
-		a, err1 := strconv.Atoi(first)
-		b, err2 := strconv.Atoi(last)
-		if err1 == nil && err2 == nil && a <= slot && slot <= b {
-			return true
-		}
-	}
-	return false
-}
-
-// Migrate moves a slot to another primary, key by key. Between is called when
-// half of the keys have moved.
-func (c *Cluster) Migrate(slot int, to *Server, between func()) {
-	c.tb.Helper()
-	from := c.Owner(slot)
-	fromID, toID := from.MustDo("CLUSTER", "MYID"), to.MustDo("CLUSTER", "MYID")
-	to.MustDo("CLUSTER", "SETSLOT", slot, "IMPORTING", fromID)
-	from.MustDo("CLUSTER", "SETSLOT", slot, "MIGRATING", toID)
-	host, port, _ := net.SplitHostPort(to.Addr)
-	move := func(n int) {
-		keys := strings.Fields(strings.Trim(from.MustDo("CLUSTER", "GETKEYSINSLOT", slot, n), "[]"))
-		for _, key := range keys {
-			from.MustDo("MIGRATE", host, port, key, 0, 5000)
-		}
-	}
-	n, _ := strconv.Atoi(from.MustDo("CLUSTER", "COUNTKEYSINSLOT", slot))
-	move((n + 1) / 2)
-	between()
-	move(1 << 20)
-	to.MustDo("CLUSTER", "SETSLOT", slot, "NODE", toID)
-	from.MustDo("CLUSTER", "SETSLOT", slot, "NODE", toID)
 }
