@@ -47,12 +47,27 @@ const (
 
 // Redacted is a store's URL without its password, for logs and messages.
 func Redacted(text string) string {
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" {
+	u, err := split(text)
+	if err != nil {
 		scheme, _, _ := strings.Cut(text, "://")
 		return scheme + "://…"
 	}
 	return u.Redacted()
+}
+
+// split parses a URL whose host may be several with commas between, which
+// net/url does not know.
+func split(text string) (*url.URL, error) {
+	scheme, rest, _ := strings.Cut(text, "://")
+	end := strings.IndexAny(rest+"/", "/?#")
+	authority := rest[:end]
+	at := strings.LastIndexByte(authority, '@') + 1
+	u, err := url.Parse(scheme + "://" + authority[:at] + "host" + rest[end:])
+	if err != nil {
+		return nil, err
+	}
+	u.Host = authority[at:]
+	return u, nil
 }
 
 // Validate returns what is wrong with a store's URL, without connecting.
@@ -70,7 +85,7 @@ func Validate(text string) error {
 // with rediss for TLS, and the parameters of the package's documentation. No
 // error has the URL in it: it may have a password in it.
 func parse(text string) (*location, error) {
-	u, err := url.Parse(text)
+	u, err := split(text)
 	if err != nil {
 		return nil, errors.New("not a URL: redis://user:password@host:6379/0 is one; write special characters of a password as %XX, or put it in a file and name that with ?password_file=")
 	}
@@ -94,8 +109,11 @@ func parse(text string) (*location, error) {
 		if err != nil {
 			host, p = strings.Trim(addr, "[]"), port
 		}
-		if host == "" {
-			return nil, errors.New("the URL names no host")
+		if host == "" || strings.ContainsAny(host, " \t\r\n\"'<>\\^`{|}%") {
+			return nil, errors.New("the URL names no host, or one that can't be: redis://user:password@host:6379/0 is one")
+		}
+		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
+			return nil, errors.New("the URL's port is no number from 1 to 65535")
 		}
 		l.addrs = append(l.addrs, net.JoinHostPort(host, p))
 	}

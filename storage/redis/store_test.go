@@ -1,0 +1,293 @@
+package redis_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/storage"
+	"github.com/solegate/solegate/storage/redis"
+	"github.com/solegate/solegate/storage/redis/redistest"
+)
+
+// trips counts what waits for an answer: a command, or a pipeline as one.
+type trips struct {
+	n        atomic.Int64
+	commands atomic.Int64
+}
+
+func (h *trips) DialHook(next goredis.DialHook) goredis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
+}
+
+func (h *trips) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
+	return func(ctx context.Context, cmd goredis.Cmder) error {
+		h.n.Add(1)
+		h.commands.Add(1)
+		return next(ctx, cmd)
+	}
+}
+
+func (h *trips) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []goredis.Cmder) error {
+		if len(cmds) > 0 && cmds[0].Name() != "hello" && cmds[0].Name() != "client" {
+			h.n.Add(1)
+			h.commands.Add(int64(len(cmds)))
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// TestRoundTrips: what a request asks of the store is one trip each, so a code
+// exchange and a refresh, which read a grant's standing and change it, are two.
+func TestRoundTrips(t *testing.T) {
+	s := open(t, "redis://"+redistest.Single(t).Addr)
+	check(t, s.CreateClient(t.Context(), clients.Client{ID: "spa"}))
+	check(t, s.CreateUser(t.Context(), storage.User{ID: "u", Name: "alice"}))
+	check(t, s.CreateSession(t.Context(), storage.Session{ID: "u.s", User: "u", CreatedAt: start, Expires: start.Add(time.Hour)}))
+	var h trips
+	s.AddHook(&h)
+	for _, op := range []struct {
+		name     string
+		commands int64
+		do       func() error
+	}{
+		{"CreateGrant", 1, func() error { return s.CreateGrant(t.Context(), grant("u.s.g")) }},
+		{"SessionUser", 2, func() error { _, _, err := s.SessionUser(t.Context(), "u.s"); return err }},
+		{"Standing", 4, func() error { _, err := s.Standing(t.Context(), "u.s.g", "spa"); return err }},
+		{"Redeem", 1, func() error { return s.Redeem(t.Context(), redemption("u.s.g")) }},
+		{"Rotate", 1, func() error { return s.Rotate(t.Context(), rotation("u.s.g", 1)) }},
+		{"RevokeGrant", 1, func() error { return s.RevokeGrant(t.Context(), "u.s.g", start, "test") }},
+		{"EndSession", 1, func() error { return s.EndSession(t.Context(), "u.s", start) }},
+		{"Client", 1, func() error { _, err := s.Client(t.Context(), "spa"); return err }},
+		{"Count", 1, func() error { _, err := s.Count(t.Context(), "k", 1, start, time.Minute); return err }},
+	} {
+		h.n.Store(0)
+		h.commands.Store(0)
+		check(t, op.do())
+		if n, commands := h.n.Load(), h.commands.Load(); n != 1 || commands != op.commands {
+			t.Errorf("%s took %d trips with %d commands; 1 and %d expected", op.name, n, commands, op.commands)
+		}
+	}
+}
+
+// TestNothingGrows: a refresh leaves as much memory used as before.
+func TestNothingGrows(t *testing.T) {
+	server := redistest.Single(t)
+	s := open(t, "redis://"+server.Addr)
+	family(t, s, "u.s.g")
+	usage := func() string { return do(t, server, "MEMORY", "USAGE", "sg:g{u}.s.g") + do(t, server, "DBSIZE") }
+	before := ""
+	for from := uint64(1); from < 1000; from++ {
+		check(t, s.Rotate(t.Context(), rotation("u.s.g", from)))
+		if from == 1 {
+			before = usage()
+		}
+	}
+	if after := usage(); after != before {
+		t.Errorf("a grant took %s and takes %s after 1000 refreshes", before, after)
+	}
+}
+
+func TestNamesAreUnique(t *testing.T) {
+	for name, url := range map[string]string{"Single": "redis://" + redistest.Single(t).Addr, "Cluster": redistest.NewCluster(t).URL()} {
+		t.Run(name, func(t *testing.T) {
+			s, other := open(t, url), open(t, url)
+			for round := range 20 {
+				var won atomic.Int64
+				var together sync.WaitGroup
+				for i := range 16 {
+					together.Go(func() {
+						store := []storage.Store{s, other}[i%2]
+						u := storage.User{ID: storage.UserID(fmt.Sprintf("u%d-%d", round, i)), Name: fmt.Sprint("name", round)}
+						switch err := store.CreateUser(t.Context(), u); {
+						case err == nil:
+							won.Add(1)
+						case !errors.Is(err, storage.ErrExists):
+							t.Error(err)
+						}
+					})
+				}
+				together.Wait()
+				if won.Load() != 1 {
+					t.Fatalf("%d accounts were made with one name", won.Load())
+				}
+				u, err := s.UserByName(t.Context(), fmt.Sprint("name", round))
+				check(t, err)
+				// Everybody renames it at once: one does, and only that name is its.
+				var renamed atomic.Int64
+				for i := range 8 {
+					together.Go(func() {
+						u := u
+						u.Name = fmt.Sprintf("name%d-%d", round, i)
+						switch err := other.UpdateUser(t.Context(), u); {
+						case err == nil:
+							renamed.Add(1)
+						case !errors.Is(err, storage.ErrConflict) && !errors.Is(err, storage.ErrExists):
+							t.Error(err)
+						}
+					})
+				}
+				together.Wait()
+				now, err := s.User(t.Context(), u.ID)
+				check(t, err)
+				if by, err := s.UserByName(t.Context(), now.Name); renamed.Load() != 1 || err != nil || by.ID != u.ID {
+					t.Fatalf("%d renamed it, and %q is %q: %v", renamed.Load(), now.Name, by.ID, err)
+				}
+				if _, err := s.UserByName(t.Context(), u.Name); !errors.Is(err, storage.ErrNotFound) {
+					t.Fatalf("the old name still finds it: %v", err)
+				}
+			}
+			check(t, s.Check(t.Context(), func(p string) { t.Error(p) }))
+		})
+	}
+}
+
+// TestAbandonedName: a process died after it had reserved a name, or after it
+// had removed an account.
+func TestAbandonedName(t *testing.T) {
+	server := redistest.Single(t)
+	s := open(t, "redis://"+server.Addr)
+	check(t, s.CreateUser(t.Context(), storage.User{ID: "u1", Name: "alice"}))
+	key := ""
+	for bucket := range 64 {
+		if k := fmt.Sprintf("sg:n{%d}", bucket); do(t, server, "EXISTS", k) == "1" {
+			key = k
+		}
+	}
+	do(t, server, "DEL", "sg:u{u1}")
+	entry := do(t, server, "HGET", key, "alice")
+	// Its time is not up: whoever reserved it may still write the account.
+	want(t, s.CreateUser(t.Context(), storage.User{ID: "u2", Name: "alice"}), storage.ErrExists)
+	if _, err := s.UserByName(t.Context(), "alice"); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("an account that is not there is found by its name: %v", err)
+	}
+	if list, err := s.ListUsers(t.Context(), storage.Page{Limit: 10}); err != nil || len(list) != 0 {
+		t.Errorf("listed: %+v, %v", list, err)
+	}
+	_, rest, _ := strings.Cut(entry, ":")
+	do(t, server, "HSET", key, "alice", "1:"+rest)
+	check(t, s.Check(t.Context(), func(p string) { t.Error(p) }))
+	check(t, s.CreateUser(t.Context(), storage.User{ID: "u2", Name: "alice"}))
+	u, err := s.UserByName(t.Context(), "alice")
+	check(t, err)
+	if u.ID != "u2" {
+		t.Errorf("alice is %q", u.ID)
+	}
+	// A name that is in use is never taken over, however old its entry is.
+	entry = do(t, server, "HGET", key, "alice")
+	_, rest, _ = strings.Cut(entry, ":")
+	do(t, server, "HSET", key, "alice", "1:"+rest)
+	want(t, s.CreateUser(t.Context(), storage.User{ID: "u3", Name: "alice"}), storage.ErrExists)
+}
+
+func TestCheckFinds(t *testing.T) {
+	server := redistest.Single(t)
+	s := open(t, "redis://"+server.Addr)
+	check(t, s.CreateUser(t.Context(), storage.User{ID: "u", Name: "alice"}))
+	check(t, s.CreateSession(t.Context(), storage.Session{ID: "u.s", User: "u", CreatedAt: start, Expires: start.Add(time.Hour)}))
+	family(t, s, "u.s.g")
+	check(t, s.CreateClient(t.Context(), clients.Client{ID: "spa"}))
+	for name, c := range map[string]struct {
+		damage [][]string
+		says   string
+	}{
+		"cut off grant":    {[][]string{{"SET", "sg:g{u}.s.g", "x", "KEEPTTL"}}, "damaged"},
+		"altered session":  {[][]string{{"SETRANGE", "sg:s{u}.s", "24", "\xff\xff"}}, "damaged"},
+		"altered client":   {[][]string{{"SETRANGE", "sg:{r}c:spa", "8", "x"}}, "damaged"},
+		"never expires":    {[][]string{{"PERSIST", "sg:g{u}.s.g"}}, "never expires"},
+		"account expires":  {[][]string{{"EXPIRE", "sg:u{u}", "1000"}}, "expires in"},
+		"another kind":     {[][]string{{"DEL", "sg:u{u}"}, {"HSET", "sg:u{u}", "a", "b"}}, "a string is expected"},
+		"not in its index": {[][]string{{"ZREM", "sg:i{u}", "g.s.g"}}, "not in its user's index"},
+		"name is gone":     {[][]string{{"EVAL", "for b=0,63 do redis.call('DEL', 'sg:n{'..b..'}') end", "0"}}, "not its own in the index of names"},
+		"unknown":          {[][]string{{"SET", "sg:x", "1"}}, "nothing of this version"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			do(t, server, "SELECT", "0")
+			backup := map[string]string{}
+			for _, key := range strings.Fields(do(t, server, "KEYS", "sg:*")) {
+				backup[key] = do(t, server, "DUMP", key)
+			}
+			for _, command := range c.damage {
+				do(t, server, command...)
+			}
+			var problems []string
+			check(t, s.Check(t.Context(), func(p string) { problems = append(problems, p) }))
+			if len(problems) == 0 || !strings.Contains(strings.Join(problems, "\n"), c.says) {
+				t.Errorf("%q expected in %q", c.says, problems)
+			}
+			do(t, server, "FLUSHALL")
+			for key, dump := range backup {
+				ttl := "0"
+				if key[3] == 's' || key[3] == 'g' || key[3] == 'i' {
+					ttl = "3600000"
+				}
+				do(t, server, "RESTORE", key, ttl, dump)
+			}
+			check(t, s.Check(t.Context(), func(p string) { t.Errorf("after it was repaired: %s", p) }))
+		})
+	}
+}
+
+func TestValidate(t *testing.T) {
+	for url, says := range map[string]string{
+		"redis://host":     "",
+		"redis://host/3":   "",
+		"rediss://h:1":     "",
+		"redis://[::1]":    "",
+		"redis://u:p%40@h": "",
+		"redis+sentinel://a,b:1,c/primary/2?sentinel_user=x&replicas=2": "",
+		"redis+cluster://a,b:7000,c?prefix=x:&timeout=500ms":            "",
+		"mysql://h":                        "the scheme is",
+		"redis+x://h":                      "sentinel or cluster is expected",
+		"redis://a,b":                      "names one server",
+		"redis://":                         "names no host",
+		"redis://h:x":                      "no number",
+		"redis://h/x":                      "a number expected",
+		"redis://h/1/2":                    "too many parts",
+		"redis+cluster://h/1":              "too many parts",
+		"redis+sentinel://h":               "needs the name",
+		"redis://h?prefix=a{b}":            "prefix",
+		"redis://h?timeout=1h":             "timeout",
+		"redis://h?replicas=x":             "replicas",
+		"redis://h?replicas=1&replicas=2":  "more than once",
+		"redis://h?ca=x":                   "no such parameter here",
+		"rediss://h?ca=/missing":           "ca",
+		"redis://h?password_file=/missing": "password_file",
+		"redis://:pass%zzword@h":           "not a URL",
+	} {
+		err := redis.Validate(url)
+		if says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
+			t.Errorf("%s: %v, %q expected", url, err, says)
+		}
+		if err != nil && strings.Contains(err.Error(), "pass%zz") {
+			t.Errorf("the password is in %v", err)
+		}
+	}
+	if got := redis.Redacted("redis://u:secret@h"); got != "redis://u:xxxxx@h" {
+		t.Errorf("redacted: %s", got)
+	}
+	if got := redis.Redacted("redis://:pass%zzword@h"); strings.Contains(got, "pass%zz") {
+		t.Errorf("redacted: %s", got)
+	}
+}
+
+func FuzzValidate(f *testing.F) {
+	f.Add("redis+sentinel://u:p@a,b:1/primary/2?sentinel_user=x&replicas=2")
+	f.Add("rediss://[::1]:1/0?server_name=x")
+	f.Fuzz(func(t *testing.T, url string) {
+		if !strings.Contains(url, "_file") && !strings.Contains(url, "ca=") && !strings.Contains(url, "certificate") {
+			redis.Validate(url)
+			redis.Redacted(url)
+		}
+	})
+}
