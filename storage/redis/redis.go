@@ -109,7 +109,9 @@ type Store struct {
 	one    *redis.Client        // the server, or who Sentinel says is primary
 	spread *redis.ClusterClient // or the cluster
 	nodes  sync.Map             // of the cluster: address to *redis.Client
-	closed atomic.Bool
+
+	batchers sync.Map // *redis.Client to *batcher
+	closed   atomic.Bool
 }
 
 var _ storage.Store = (*Store)(nil)

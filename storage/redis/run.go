@@ -141,43 +141,40 @@ func (s *Store) attempt(ctx context.Context, w write, to redirect) (any, error) 
 			return nil, refused{err}
 		}
 	}
-	lasting := w.lasting && s.replicas > 0
-	if !lasting && !to.asking {
-		reply, err := node.EvalSha(ctx, w.script.sha, w.keys, w.args...).Result()
-		if redis.HasErrorPrefix(err, "NOSCRIPT") {
-			reply, err = node.Eval(ctx, w.script.text, w.keys, w.args...).Result()
-		}
-		return reply, err
-	}
-	// One connection, one trip: WAIT counts what was written before it on its
-	// own connection.
-	send := func(asked func(redis.Pipeliner) *redis.Cmd) (any, error) {
-		pipe := node.Pipeline()
-		if to.asking {
-			pipe.Do(ctx, "ASKING")
-		}
-		answer := asked(pipe)
-		var waited *redis.Cmd
-		if lasting {
-			waited = pipe.Do(ctx, "WAIT", s.replicas, (s.timeout / 2).Milliseconds())
-		}
-		pipe.Exec(ctx) // each command has its own error
-		reply, err := answer.Result()
-		if err != nil || waited == nil {
-			return reply, err
-		}
-		if n, err := waited.Int(); err != nil {
-			return nil, err
-		} else if n < s.replicas {
-			return nil, fmt.Errorf("%w: %d of %d within %s", errFewReplicas, n, s.replicas, s.timeout/2)
-		}
-		return reply, nil
-	}
-	reply, err := send(func(p redis.Pipeliner) *redis.Cmd { return p.EvalSha(ctx, w.script.sha, w.keys, w.args...) })
+	reply, err := s.eval(ctx, node, w, "evalsha", w.script.sha, to.asking)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		reply, err = send(func(p redis.Pipeliner) *redis.Cmd { return p.Eval(ctx, w.script.text, w.keys, w.args...) })
+		reply, err = s.eval(ctx, node, w, "eval", w.script.text, to.asking)
 	}
 	return reply, err
+}
+
+// eval sends the script by its hash or its text. What is lasting is followed
+// by a WAIT on the same connection: it counts what was written on that.
+func (s *Store) eval(ctx context.Context, node *redis.Client, w write, command, script string, asking bool) (any, error) {
+	args := make([]any, 0, 3+len(w.keys)+len(w.args))
+	args = append(args, command, script, len(w.keys))
+	for _, key := range w.keys {
+		args = append(args, key)
+	}
+	cmd := redis.NewCmd(ctx, append(args, w.args...)...)
+	c := &call{commands: []redis.Cmder{cmd}, lasting: w.lasting && s.replicas > 0}
+	if asking {
+		c.commands = []redis.Cmder{redis.NewCmd(ctx, "asking"), cmd}
+	}
+	if err := s.batcher(node).do(ctx, c); err != nil {
+		return nil, refused{err}
+	}
+	reply, err := cmd.Result()
+	if err != nil || !c.lasting {
+		return reply, err
+	}
+	if c.waitErr != nil {
+		return nil, c.waitErr
+	}
+	if c.acknowledged < s.replicas {
+		return nil, fmt.Errorf("%w: %d of %d within %s", errFewReplicas, c.acknowledged, s.replicas, s.timeout/2)
+	}
+	return reply, nil
 }
 
 // refused is an error of before anything was sent.
@@ -276,8 +273,13 @@ func (s *Store) read(ctx context.Context, commands func(redis.Pipeliner)) error 
 	for attempt := 0; ; attempt++ {
 		pipe := s.client.Pipeline()
 		commands(pipe)
-		all, _ := pipe.Exec(ctx)
+		all := pipe.Cmds()
 		var err error
+		if attempt == 0 && len(all) <= maxTogether {
+			err = s.together(ctx, all)
+		} else {
+			pipe.Exec(ctx) // it follows redirections by itself
+		}
 		for _, c := range all {
 			if e := c.Err(); e != nil && !errors.Is(e, redis.Nil) {
 				err = e
@@ -294,6 +296,45 @@ func (s *Store) read(ctx context.Context, commands func(redis.Pipeliner)) error 
 			return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 		}
 	}
+}
+
+// maxTogether is how many reads are sent with other callers'; more have a
+// connection of their own.
+const maxTogether = 16
+
+// together sends reads with those of other callers, to each server its own.
+func (s *Store) together(ctx context.Context, commands []redis.Cmder) error {
+	if s.spread == nil {
+		return s.batcher(s.one).do(ctx, &call{commands: commands})
+	}
+	calls := map[*redis.Client]*call{}
+	for _, cmd := range commands {
+		key, _ := cmd.Args()[1].(string) // of every read that is used here
+		node, err := s.primary(ctx, key)
+		if err != nil {
+			return refused{err}
+		}
+		if calls[node] == nil {
+			calls[node] = &call{}
+		}
+		calls[node].commands = append(calls[node].commands, cmd)
+	}
+	errs := make(chan error, len(calls))
+	n := 0
+	for node, c := range calls {
+		if n++; n < len(calls) {
+			go func() { errs <- s.batcher(node).do(ctx, c) }()
+		} else {
+			errs <- s.batcher(node).do(ctx, c)
+		}
+	}
+	var first error
+	for range calls {
+		if err := <-errs; err != nil && first == nil {
+			first = refused{err}
+		}
+	}
+	return first
 }
 
 // get reads keys in one trip, "" for those that are not there.

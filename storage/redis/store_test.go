@@ -291,3 +291,43 @@ func FuzzValidate(f *testing.F) {
 		}
 	})
 }
+
+// TestManyCallers: calls that are sent together are answered each, those that
+// are given up are not sent, and nobody waits for ever.
+func TestManyCallers(t *testing.T) {
+	s := open(t, "redis://"+redistest.Single(t).Addr)
+	for i := range 64 {
+		family(t, s, storage.GrantID(fmt.Sprintf("u%d.s.g", i)))
+	}
+	var given, wrong atomic.Int64
+	var together sync.WaitGroup
+	for i := range 64 {
+		together.Go(func() {
+			id := storage.GrantID(fmt.Sprintf("u%d.s.g", i))
+			for from := uint64(1); from < 300; {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i%8)*100*time.Microsecond+50*time.Microsecond)
+				err := s.Rotate(ctx, rotation(id, from))
+				cancel()
+				if failed(err) { // it may have happened; to ask again does no harm
+					given.Add(1)
+					err = s.Rotate(t.Context(), rotation(id, from))
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				from++
+				if st, err := s.Standing(t.Context(), id, "spa"); err != nil || st.Grant.ID != id || st.Grant.Generation != from {
+					wrong.Add(1)
+				}
+			}
+		})
+	}
+	together.Wait()
+	if wrong.Load() > 0 {
+		t.Errorf("%d answers were another's", wrong.Load())
+	}
+	if given.Load() == 0 {
+		t.Error("nobody gave up: the test shows less than it should")
+	}
+}
