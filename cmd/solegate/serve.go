@@ -17,6 +17,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/solegate/solegate/authz"
+	"github.com/solegate/solegate/authz/audit"
+	"github.com/solegate/solegate/authz/revocation"
+	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
 )
 
@@ -188,58 +191,46 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 }
 
 // declare writes the clients of the configuration file to the store: the file
-// wins. A client that was declared once and is gone from the file is disabled.
+// wins. A client that was declared once and is gone from the file is disabled,
+// and then the commands may change it.
 func (a *app) declare(ctx context.Context, c *configuration, store storage.Store, log *slog.Logger) error {
-	declared := map[string]bool{}
+	revoker := revocation.New(store, audit.New(log), time.Now)
+	declared := map[clients.ID]bool{}
 	for _, settings := range c.Clients {
-		declared[settings.ID] = true
 		want := settings.client()
+		declared[want.ID] = true
 		warnings, err := want.Validate(c.Development)
 		if err != nil {
 			return err
 		}
 		for _, w := range warnings {
-			log.Warn("declared client", "client", settings.ID, "warning", w)
+			log.Warn("declared client", "client", want.ID, "warning", w)
 		}
-		have, err := store.Client(ctx, want.ID)
-		switch {
-		case errors.Is(err, storage.ErrNotFound):
-			want.CreatedAt, want.UpdatedAt = time.Now(), time.Now()
-			want.Epoch = uint64(want.CreatedAt.UnixMicro())
-			err = store.CreateClient(ctx, want)
-		case err == nil:
-			if !have.Declared {
-				log.Warn("the configuration file takes over a client that was registered by hand", "client", settings.ID)
-			}
-			want.CreatedAt, want.UpdatedAt, want.Epoch, want.Version = have.CreatedAt, time.Now(), have.Epoch, have.Version
-			if want.Disabled && !have.Disabled {
-				want.Epoch++
-			}
-			err = store.UpdateClient(ctx, want)
-		}
-		if err != nil && !errors.Is(err, storage.ErrConflict) && !errors.Is(err, storage.ErrExists) {
-			return fmt.Errorf("declared client %s: %w", settings.ID, err)
-		}
-	}
-	for page := (storage.Page{Limit: 100}); ; {
-		list, err := store.ListClients(ctx, page)
+		before, err := revoker.DeclareClient(ctx, want)
 		if err != nil {
-			return err
+			return fmt.Errorf("client %s of the configuration file can't be written to the store: %w; start the server again", want.ID, err)
 		}
-		for _, have := range list {
-			if have.Declared && !declared[string(have.ID)] && !have.Disabled {
-				have.Disabled, have.Declared, have.Epoch, have.UpdatedAt = true, false, have.Epoch+1, time.Now()
-				if err := store.UpdateClient(ctx, have); err != nil {
-					return fmt.Errorf("client %s: %w", have.ID, err)
-				}
-				log.Warn("a client is no longer in the configuration file and was disabled; remove it with: solegate client remove "+string(have.ID), "client", have.ID)
-			}
+		if before.ID != "" && !before.Declared {
+			log.Warn("the configuration file takes over a client that it did not declare before", "client", want.ID)
 		}
-		if len(list) < page.Limit {
-			return nil
-		}
-		page.After = string(list[len(list)-1].ID)
 	}
+	all, err := collect(func(p storage.Page) ([]clients.Client, error) { return store.ListClients(ctx, p) }, func(c clients.Client) string { return string(c.ID) })
+	if err != nil {
+		return err
+	}
+	for _, have := range all {
+		if !have.Declared || declared[have.ID] {
+			continue
+		}
+		done, err := revoker.UndeclareClient(ctx, have.ID)
+		if err != nil {
+			return fmt.Errorf("client %s is no longer in the configuration file and can't be disabled: %w; start the server again", have.ID, err)
+		}
+		if done {
+			log.Warn("a client is no longer in the configuration file and is disabled; remove it with: solegate client remove "+string(have.ID), "client", have.ID)
+		}
+	}
+	return nil
 }
 
 func (a *app) healthcheck() *cobra.Command {
