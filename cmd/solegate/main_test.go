@@ -246,7 +246,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 }
 
 // start runs serve with the defaults and what change makes of them, and
-// returns the address once it listens. The server stops with the test, and
+// returns the address once it answers. The server stops with the test, and
 // must then end well.
 func start(t *testing.T, change func(*configuration)) (address string) {
 	t.Helper()
@@ -273,13 +273,18 @@ func start(t *testing.T, change func(*configuration)) (address string) {
 			t.Errorf("the server ended with %v\n%s", err, stderr.String())
 		}
 	})
+	own, err := c.own()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
 	for {
 		select {
 		case err := <-done:
 			t.Fatalf("the server stopped: %v\n%s", err, stderr.String())
 		case <-time.After(20 * time.Millisecond):
-			if conn, err := net.Dial("tcp", address); err == nil {
-				conn.Close()
+			if resp, err := client.Get(own.JoinPath("livez").String()); err == nil {
+				resp.Body.Close()
 				return address
 			}
 		}

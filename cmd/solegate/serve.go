@@ -232,36 +232,3 @@ func (a *app) declare(ctx context.Context, c *configuration, store storage.Store
 	}
 	return nil
 }
-
-func (a *app) healthcheck() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "healthcheck [URL]", Short: "Ask a running server whether it is alive (for containers)", Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.load(cmd)
-			if err != nil {
-				return err
-			}
-			base := "http://" + c.Listen
-			if len(args) == 1 {
-				base = args[0]
-			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), 3*time.Second)
-			defer cancel()
-			r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/livez", nil)
-			if err != nil {
-				return usageError{err}
-			}
-			resp, err := http.DefaultClient.Do(r)
-			if err != nil {
-				return err
-			}
-			resp.Body.Close()
-			if resp.StatusCode != http.StatusOK {
-				return fmt.Errorf("%s answered %d, 200 expected", base, resp.StatusCode)
-			}
-			return a.answer(map[string]bool{"ok": true}, "ok\n")
-		},
-	}
-	settingFlags(cmd, "listen")
-	return cmd
-}
