@@ -3,16 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -170,81 +164,6 @@ func TestTableInREADME(t *testing.T) {
 	}
 }
 
-// writeCertificate writes a certificate for loopback that signed itself.
-func writeCertificate(t *testing.T, folder string, serial int64) (certFile, keyFile string) {
-	t.Helper()
-	certFile, keyFile = filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem")
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
-		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return certFile, keyFile
-}
-
-func TestCertificateIsReadAgain(t *testing.T) {
-	folder := t.TempDir()
-	write := func(serial int64) { writeCertificate(t, folder, serial) }
-	certFile, keyFile := filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem")
-	write(1)
-	c, err := loadCertificate(certFile, keyFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	serial := func() int64 {
-		t.Helper()
-		// As if a second had gone by since it looked.
-		now := *c.current.Load()
-		now.looked = time.Time{}
-		c.current.Store(&now)
-		got, err := c.get(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		parsed, err := x509.ParseCertificate(got.Certificate[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		return parsed.SerialNumber.Int64()
-	}
-	if serial() != 1 {
-		t.Error("not the first certificate")
-	}
-	write(2)
-	if serial() != 2 {
-		t.Error("the new certificate is not served")
-	}
-	if err := os.WriteFile(keyFile, []byte("half a k"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if serial() != 2 {
-		t.Error("while the files don't fit, the good certificate is not served")
-	}
-	write(3)
-	if serial() != 3 {
-		t.Error("the third certificate is not served")
-	}
-	if _, err := loadCertificate(certFile, filepath.Join(folder, "missing")); err == nil || !strings.Contains(err.Error(), "missing") {
-		t.Errorf("a missing key: %v", err)
-	}
-}
-
 // start runs serve with the defaults and what change makes of them, and
 // returns the address once it answers. The server stops with the test, and
 // must then end well.
@@ -266,7 +185,10 @@ func start(t *testing.T, change func(*configuration)) (address string) {
 	c.Issuer, c.Listen, c.Development, c.Store = "http://"+address, address, true, filepath.Join(t.TempDir(), "solegate.db")
 	change(c)
 	done := make(chan error, 1)
-	go func() { done <- a.run(ctx, c) }()
+	go func() {
+		done <- a.run(ctx, c)
+		close(done) // for the cleanup, when the wait below has taken the error
+	}()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -99,7 +99,7 @@ func (a *app) run(ctx context.Context, c *configuration) error {
 	}
 	secure := c.TLS.Certificate != ""
 	if secure {
-		certificate, err := loadCertificate(c.TLS.Certificate, c.TLS.Key)
+		certificate, err := loadCertificate(c.TLS.Certificate, c.TLS.Key, log)
 		if err != nil {
 			return err
 		}
@@ -139,6 +139,7 @@ func (a *app) run(ctx context.Context, c *configuration) error {
 // certificate is a TLS certificate that is read again when its files change.
 type certificate struct {
 	certFile, keyFile string
+	log               *slog.Logger
 	current           atomic.Pointer[loaded]
 	reload            sync.Mutex
 }
@@ -146,16 +147,20 @@ type certificate struct {
 type loaded struct {
 	certificate *tls.Certificate
 	stamp       string // of the files it was read from
+	refused     string // stamp of the files that could not be used since, and that was logged
 	looked      time.Time
 }
 
-func loadCertificate(certFile, keyFile string) (*certificate, error) {
-	c := &certificate{certFile: certFile, keyFile: keyFile}
+func loadCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
+	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
+	// The stamp first: if the files change while they are read, it is that of
+	// the old ones, and they are read again.
+	stamp := c.stamp()
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
 		return nil, fmt.Errorf("TLS certificate %s with key %s: %w", certFile, keyFile, err)
 	}
-	c.current.Store(&loaded{&pair, c.stamp(), time.Now()})
+	c.current.Store(&loaded{certificate: &pair, stamp: stamp, looked: time.Now()})
 	return c, nil
 }
 
@@ -166,8 +171,9 @@ func (c *certificate) stamp() string {
 	var stamp string
 	for _, name := range []string{c.certFile, c.keyFile} {
 		if info, err := os.Stat(name); err == nil {
-			stamp += fmt.Sprint(info.ModTime().UnixNano(), info.Size(), ";")
+			stamp += fmt.Sprint(info.ModTime().UnixNano(), info.Size())
 		}
+		stamp += ";"
 	}
 	return stamp
 }
@@ -180,13 +186,21 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return now.certificate, nil
 	}
 	defer c.reload.Unlock()
-	next := &loaded{now.certificate, now.stamp, time.Now()}
+	next := *now
+	next.looked = time.Now()
 	if stamp := c.stamp(); stamp != now.stamp {
-		if pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile); err == nil {
-			next.certificate, next.stamp = &pair, stamp
+		pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+		switch {
+		case err == nil:
+			next.certificate, next.stamp, next.refused = &pair, stamp, ""
+			c.log.Info("TLS certificate renewed", "certificate", c.certFile, "expires", pair.Leaf.NotAfter)
+		case stamp != now.refused: // once, not at every look
+			next.refused = stamp
+			c.log.Error("the changed TLS certificate can't be used, and the one before serves on until it expires: put a certificate and its own key there, readable for the server",
+				"certificate", c.certFile, "key", c.keyFile, "error", err, "expires", now.certificate.Leaf.NotAfter)
 		}
 	}
-	c.current.Store(next)
+	c.current.Store(&next)
 	return next.certificate, nil
 }
 
