@@ -17,6 +17,8 @@ WORKDIR /data
 VOLUME /data
 ENV SOLEGATE_STORE=/data/solegate.db SOLEGATE_LISTEN=:8080
 EXPOSE 8080
-HEALTHCHECK --interval=10s --timeout=4s CMD ["/solegate", "healthcheck", "http://127.0.0.1:8080"]
+# It reads the configuration that serve reads, so that it asks the right port, by
+# TLS or not: name a file by SOLEGATE_CONFIG, not by a flag, which it can't see.
+HEALTHCHECK --interval=10s --timeout=4s CMD ["/solegate", "healthcheck"]
 ENTRYPOINT ["/solegate"]
 CMD ["serve"]

@@ -3,16 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -48,8 +43,38 @@ func TestScripts(t *testing.T) {
 			e.Setenv("REDIS", fmt.Sprintf("redis://%s?prefix=script%d:", redis.Addr, scripts.Add(1)))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor, "exits": exits, "capture": capture},
 	})
+}
+
+// exits is exec that wants one exit code: exits CODE PROGRAM ARG...
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM ARG...")
+	}
+	code := 0
+	err := ts.Exec(args[1], args[2:]...)
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		code = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if fmt.Sprint(code) != args[0] {
+		ts.Fatalf("exit code %d, want %s", code, args[0])
+	}
+}
+
+// capture sets a variable to what the group of an expression matches in the
+// last command's output: capture NAME EXPRESSION
+func capture(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: capture NAME EXPRESSION")
+	}
+	match := regexp.MustCompile("(?m)" + args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+	if len(match) != 2 {
+		ts.Fatalf("%s does not match, or has not one group", args[1])
+	}
+	ts.Setenv(args[0], match[1])
 }
 
 func freePort(t *testing.T) string {
@@ -170,83 +195,8 @@ func TestTableInREADME(t *testing.T) {
 	}
 }
 
-// writeCertificate writes a certificate for loopback that signed itself.
-func writeCertificate(t *testing.T, folder string, serial int64) (certFile, keyFile string) {
-	t.Helper()
-	certFile, keyFile = filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem")
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
-		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return certFile, keyFile
-}
-
-func TestCertificateIsReadAgain(t *testing.T) {
-	folder := t.TempDir()
-	write := func(serial int64) { writeCertificate(t, folder, serial) }
-	certFile, keyFile := filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem")
-	write(1)
-	c, err := loadCertificate(certFile, keyFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	serial := func() int64 {
-		t.Helper()
-		// As if a second had gone by since it looked.
-		now := *c.current.Load()
-		now.looked = time.Time{}
-		c.current.Store(&now)
-		got, err := c.get(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		parsed, err := x509.ParseCertificate(got.Certificate[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		return parsed.SerialNumber.Int64()
-	}
-	if serial() != 1 {
-		t.Error("not the first certificate")
-	}
-	write(2)
-	if serial() != 2 {
-		t.Error("the new certificate is not served")
-	}
-	if err := os.WriteFile(keyFile, []byte("half a k"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if serial() != 2 {
-		t.Error("while the files don't fit, the good certificate is not served")
-	}
-	write(3)
-	if serial() != 3 {
-		t.Error("the third certificate is not served")
-	}
-	if _, err := loadCertificate(certFile, filepath.Join(folder, "missing")); err == nil || !strings.Contains(err.Error(), "missing") {
-		t.Errorf("a missing key: %v", err)
-	}
-}
-
 // start runs serve with the defaults and what change makes of them, and
-// returns the address once it listens. The server stops with the test, and
+// returns the address once it answers. The server stops with the test, and
 // must then end well.
 func start(t *testing.T, change func(*configuration)) (address string) {
 	t.Helper()
@@ -266,20 +216,28 @@ func start(t *testing.T, change func(*configuration)) (address string) {
 	c.Issuer, c.Listen, c.Development, c.Store = "http://"+address, address, true, filepath.Join(t.TempDir(), "solegate.db")
 	change(c)
 	done := make(chan error, 1)
-	go func() { done <- a.run(ctx, c) }()
+	go func() {
+		done <- a.run(ctx, c)
+		close(done) // for the cleanup, when the wait below has taken the error
+	}()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("the server ended with %v\n%s", err, stderr.String())
 		}
 	})
+	own, err := c.own()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
 	for {
 		select {
 		case err := <-done:
 			t.Fatalf("the server stopped: %v\n%s", err, stderr.String())
 		case <-time.After(20 * time.Millisecond):
-			if conn, err := net.Dial("tcp", address); err == nil {
-				conn.Close()
+			if resp, err := client.Get(own.JoinPath("livez").String()); err == nil {
+				resp.Body.Close()
 				return address
 			}
 		}

@@ -17,6 +17,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/solegate/solegate/authz"
+	"github.com/solegate/solegate/authz/audit"
+	"github.com/solegate/solegate/authz/revocation"
+	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
 )
 
@@ -96,7 +99,7 @@ func (a *app) run(ctx context.Context, c *configuration) error {
 	}
 	secure := c.TLS.Certificate != ""
 	if secure {
-		certificate, err := loadCertificate(c.TLS.Certificate, c.TLS.Key)
+		certificate, err := loadCertificate(c.TLS.Certificate, c.TLS.Key, log)
 		if err != nil {
 			return err
 		}
@@ -136,6 +139,7 @@ func (a *app) run(ctx context.Context, c *configuration) error {
 // certificate is a TLS certificate that is read again when its files change.
 type certificate struct {
 	certFile, keyFile string
+	log               *slog.Logger
 	current           atomic.Pointer[loaded]
 	reload            sync.Mutex
 }
@@ -143,16 +147,20 @@ type certificate struct {
 type loaded struct {
 	certificate *tls.Certificate
 	stamp       string // of the files it was read from
+	refused     string // stamp of the files that could not be used since, and that was logged
 	looked      time.Time
 }
 
-func loadCertificate(certFile, keyFile string) (*certificate, error) {
-	c := &certificate{certFile: certFile, keyFile: keyFile}
+func loadCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
+	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
+	// The stamp first: if the files change while they are read, it is that of
+	// the old ones, and they are read again.
+	stamp := c.stamp()
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
 		return nil, fmt.Errorf("TLS certificate %s with key %s: %w", certFile, keyFile, err)
 	}
-	c.current.Store(&loaded{&pair, c.stamp(), time.Now()})
+	c.current.Store(&loaded{certificate: &pair, stamp: stamp, looked: time.Now()})
 	return c, nil
 }
 
@@ -163,8 +171,9 @@ func (c *certificate) stamp() string {
 	var stamp string
 	for _, name := range []string{c.certFile, c.keyFile} {
 		if info, err := os.Stat(name); err == nil {
-			stamp += fmt.Sprint(info.ModTime().UnixNano(), info.Size(), ";")
+			stamp += fmt.Sprint(info.ModTime().UnixNano(), info.Size())
 		}
+		stamp += ";"
 	}
 	return stamp
 }
@@ -177,100 +186,63 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return now.certificate, nil
 	}
 	defer c.reload.Unlock()
-	next := &loaded{now.certificate, now.stamp, time.Now()}
+	next := *now
+	next.looked = time.Now()
 	if stamp := c.stamp(); stamp != now.stamp {
-		if pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile); err == nil {
-			next.certificate, next.stamp = &pair, stamp
+		pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+		switch {
+		case err == nil:
+			next.certificate, next.stamp, next.refused = &pair, stamp, ""
+			c.log.Info("TLS certificate renewed", "certificate", c.certFile, "expires", pair.Leaf.NotAfter)
+		case stamp != now.refused: // once, not at every look
+			next.refused = stamp
+			c.log.Error("the changed TLS certificate can't be used, and the one before serves on until it expires: put a certificate and its own key there, readable for the server",
+				"certificate", c.certFile, "key", c.keyFile, "error", err, "expires", now.certificate.Leaf.NotAfter)
 		}
 	}
-	c.current.Store(next)
+	c.current.Store(&next)
 	return next.certificate, nil
 }
 
 // declare writes the clients of the configuration file to the store: the file
-// wins. A client that was declared once and is gone from the file is disabled.
+// wins. A client that was declared once and is gone from the file is disabled,
+// and then the commands may change it.
 func (a *app) declare(ctx context.Context, c *configuration, store storage.Store, log *slog.Logger) error {
-	declared := map[string]bool{}
+	revoker := revocation.New(store, audit.New(log), time.Now)
+	declared := map[clients.ID]bool{}
 	for _, settings := range c.Clients {
-		declared[settings.ID] = true
 		want := settings.client()
+		declared[want.ID] = true
 		warnings, err := want.Validate(c.Development)
 		if err != nil {
 			return err
 		}
 		for _, w := range warnings {
-			log.Warn("declared client", "client", settings.ID, "warning", w)
+			log.Warn("declared client", "client", want.ID, "warning", w)
 		}
-		have, err := store.Client(ctx, want.ID)
-		switch {
-		case errors.Is(err, storage.ErrNotFound):
-			want.CreatedAt, want.UpdatedAt = time.Now(), time.Now()
-			want.Epoch = uint64(want.CreatedAt.UnixMicro())
-			err = store.CreateClient(ctx, want)
-		case err == nil:
-			if !have.Declared {
-				log.Warn("the configuration file takes over a client that was registered by hand", "client", settings.ID)
-			}
-			want.CreatedAt, want.UpdatedAt, want.Epoch, want.Version = have.CreatedAt, time.Now(), have.Epoch, have.Version
-			if want.Disabled && !have.Disabled {
-				want.Epoch++
-			}
-			err = store.UpdateClient(ctx, want)
-		}
-		if err != nil && !errors.Is(err, storage.ErrConflict) && !errors.Is(err, storage.ErrExists) {
-			return fmt.Errorf("declared client %s: %w", settings.ID, err)
-		}
-	}
-	for page := (storage.Page{Limit: 100}); ; {
-		list, err := store.ListClients(ctx, page)
+		before, err := revoker.DeclareClient(ctx, want)
 		if err != nil {
-			return err
+			return fmt.Errorf("client %s of the configuration file can't be written to the store: %w; start the server again", want.ID, err)
 		}
-		for _, have := range list {
-			if have.Declared && !declared[string(have.ID)] && !have.Disabled {
-				have.Disabled, have.Declared, have.Epoch, have.UpdatedAt = true, false, have.Epoch+1, time.Now()
-				if err := store.UpdateClient(ctx, have); err != nil {
-					return fmt.Errorf("client %s: %w", have.ID, err)
-				}
-				log.Warn("a client is no longer in the configuration file and was disabled; remove it with: solegate client remove "+string(have.ID), "client", have.ID)
-			}
+		if before.ID != "" && !before.Declared {
+			log.Warn("the configuration file takes over a client that it did not declare before", "client", want.ID)
 		}
-		if len(list) < page.Limit {
-			return nil
-		}
-		page.After = string(list[len(list)-1].ID)
 	}
-}
-
-func (a *app) healthcheck() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "healthcheck [URL]", Short: "Ask a running server whether it is alive (for containers)", Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.load(cmd)
-			if err != nil {
-				return err
-			}
-			base := "http://" + c.Listen
-			if len(args) == 1 {
-				base = args[0]
-			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), 3*time.Second)
-			defer cancel()
-			r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/livez", nil)
-			if err != nil {
-				return usageError{err}
-			}
-			resp, err := http.DefaultClient.Do(r)
-			if err != nil {
-				return err
-			}
-			resp.Body.Close()
-			if resp.StatusCode != http.StatusOK {
-				return fmt.Errorf("%s answered %d, 200 expected", base, resp.StatusCode)
-			}
-			return a.answer(map[string]bool{"ok": true}, "ok\n")
-		},
+	all, err := collect(func(p storage.Page) ([]clients.Client, error) { return store.ListClients(ctx, p) }, func(c clients.Client) string { return string(c.ID) })
+	if err != nil {
+		return err
 	}
-	settingFlags(cmd, "listen")
-	return cmd
+	for _, have := range all {
+		if !have.Declared || declared[have.ID] {
+			continue
+		}
+		done, err := revoker.UndeclareClient(ctx, have.ID)
+		if err != nil {
+			return fmt.Errorf("client %s is no longer in the configuration file and can't be disabled: %w; start the server again", have.ID, err)
+		}
+		if done {
+			log.Warn("a client is no longer in the configuration file and is disabled; remove it with: solegate client remove "+string(have.ID), "client", have.ID)
+		}
+	}
+	return nil
 }

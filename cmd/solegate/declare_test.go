@@ -1,0 +1,209 @@
+package main
+
+import (
+	"bytes"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/storage"
+	"github.com/solegate/solegate/storage/sqlite"
+	"github.com/solegate/solegate/storage/storagetest"
+)
+
+// declaring is a configuration file's clients and a store to declare them in.
+type declaring struct {
+	*testing.T
+	store storage.Store
+	log   bytes.Buffer
+}
+
+func newDeclaring(t *testing.T) *declaring {
+	store, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "solegate.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	return &declaring{T: t, store: store}
+}
+
+// spa is a client as the file declares it.
+func spa(name string, disabled bool) clientSettings {
+	return clientSettings{
+		ID: "spa", Name: name, Disabled: disabled, RedirectURIs: []string{"https://app.example.com/callback"},
+		Origins: []string{"https://app.example.com"}, Audiences: []string{"https://api.example.com"},
+	}
+}
+
+// at declares the clients in store, which is d.store or one with faults.
+func (d *declaring) at(store storage.Store, list ...clientSettings) {
+	d.Helper()
+	c := &configuration{settings: settings{Clients: list}}
+	if err := new(app).declare(d.Context(), c, store, slog.New(slog.NewTextHandler(&d.log, nil))); err != nil {
+		d.Fatal(err)
+	}
+}
+
+func (d *declaring) client() clients.Client {
+	d.Helper()
+	c, err := d.store.Client(d.Context(), "spa")
+	if err != nil {
+		d.Fatal(err)
+	}
+	return c
+}
+
+// events counts the audit events of that name.
+func (d *declaring) events(what string) int {
+	n := 0
+	for line := range strings.SplitSeq(d.log.String(), "\n") {
+		if strings.Contains(line, "audit=true") && strings.Contains(line, what) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestClientGoneFromTheFileIsReleased(t *testing.T) {
+	for name, disabled := range map[string]bool{"enabled in the file": false, "disabled in the file": true} {
+		d := newDeclaring(t)
+		d.at(d.store, spa("", disabled))
+		before := d.client()
+		d.at(d.store)
+		after := d.client()
+		if after.Declared || !after.Disabled {
+			t.Errorf("%s: declared %t, disabled %t when it is gone: released and disabled expected", name, after.Declared, after.Disabled)
+		}
+		// Grants end when it is disabled, not again when it is released.
+		if ended := after.Epoch != before.Epoch; ended == disabled {
+			t.Errorf("%s: grants ended: %t", name, ended)
+		}
+		if events := d.events("client disabled"); (events == 1) == disabled || events > 1 {
+			t.Errorf("%s: %d audit events\n%s", name, events, d.log.String())
+		}
+		d.at(d.store)
+		if d.client().Version != after.Version {
+			t.Errorf("%s: it is released a second time", name)
+		}
+	}
+}
+
+func TestFileDisablesAndEnables(t *testing.T) {
+	d := newDeclaring(t)
+	d.at(d.store, spa("", false))
+	first := d.client()
+	d.at(d.store, spa("", false))
+	if d.client().Version != first.Version || d.log.Len() > 0 {
+		t.Errorf("the same file again is no change, but it was written or logged\n%s", d.log.String())
+	}
+	d.at(d.store, spa("", true))
+	d.at(d.store, spa("Orders", true))
+	off := d.client()
+	if !off.Disabled || off.Epoch != first.Epoch+1 || d.events("client disabled") != 1 {
+		t.Errorf("disabled in the file: %+v, %d events: disabled, the next epoch and one event expected", off, d.events("client disabled"))
+	}
+	d.at(d.store, spa("Orders", false))
+	if on := d.client(); on.Disabled || on.Epoch != off.Epoch || d.events("client enabled") != 1 {
+		t.Errorf("enabled in the file: %+v, %d events: enabled, the same epoch and one event expected", on, d.events("client enabled"))
+	}
+}
+
+// TestAnotherWriterWasQuicker: whatever somebody else does between the read
+// and the write, what the file says is what the store holds in the end.
+func TestAnotherWriterWasQuicker(t *testing.T) {
+	registered := spa("by hand", false).client()
+	registered.Declared = false
+	for name, c := range map[string]struct {
+		begin func(*declaring)
+		write string // before this write
+		other func(d *declaring) error
+		file  []clientSettings
+		want  string // name of the client, or none: it is gone
+	}{
+		"registered": {
+			func(*declaring) {}, "CreateClient",
+			func(d *declaring) error { return d.store.CreateClient(d.Context(), registered) },
+			[]clientSettings{spa("file", false)}, "file",
+		},
+		"changed": {
+			func(d *declaring) { d.at(d.store, spa("old", false)) }, "UpdateClient",
+			func(d *declaring) error { return d.store.UpdateClient(d.Context(), d.client()) },
+			[]clientSettings{spa("file", false)}, "file",
+		},
+		"removed before a change": {
+			func(d *declaring) { d.at(d.store, spa("old", false)) }, "UpdateClient",
+			func(d *declaring) error { return d.store.RemoveClient(d.Context(), "spa") },
+			[]clientSettings{spa("file", false)}, "file",
+		},
+		"changed before the release": {
+			func(d *declaring) { d.at(d.store, spa("old", false)) }, "UpdateClient",
+			func(d *declaring) error { return d.store.UpdateClient(d.Context(), d.client()) },
+			nil, "old",
+		},
+		"removed before the release": {
+			func(d *declaring) { d.at(d.store, spa("old", false)) }, "UpdateClient",
+			func(d *declaring) error { return d.store.RemoveClient(d.Context(), "spa") },
+			nil, "",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDeclaring(t)
+			c.begin(d)
+			var once sync.Once
+			d.at(storagetest.WithFaults(d.store, func(write string) storagetest.Outcome {
+				if write == c.write {
+					once.Do(func() {
+						if err := c.other(d); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				return storagetest.Outcome{}
+			}), c.file...)
+			all, err := d.store.ListClients(t.Context(), storage.Page{Limit: 10})
+			if err != nil {
+				t.Fatal(err)
+			}
+			declared := len(c.file) > 0
+			switch {
+			case c.want == "" && len(all) > 0, c.want != "" && len(all) != 1:
+				t.Errorf("the store holds %+v, the client %q expected", all, c.want)
+			case c.want != "" && (all[0].Name != c.want || all[0].Declared != declared || all[0].Disabled == declared):
+				t.Errorf("the client is %+v, want name %q, declared %t", all[0], c.want, declared)
+			}
+		})
+	}
+}
+
+// TestManyServersStartAtOnce: they all start, and one of them does it.
+func TestManyServersStartAtOnce(t *testing.T) {
+	d := newDeclaring(t)
+	log := slog.New(slog.NewTextHandler(&d.log, nil)) // it locks
+	together := func(list ...clientSettings) {
+		t.Helper()
+		var servers sync.WaitGroup
+		for range 24 {
+			servers.Go(func() {
+				c := &configuration{settings: settings{Clients: list}}
+				if err := new(app).declare(t.Context(), c, d.store, log); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		servers.Wait()
+	}
+	together(spa("", false))
+	first := d.client()
+	together(spa("", true))
+	if c := d.client(); !c.Disabled || c.Epoch != first.Epoch+1 || d.events("client disabled") != 1 {
+		t.Errorf("disabled by 24 servers: %+v, %d events: the next epoch and one event expected", c, d.events("client disabled"))
+	}
+	together(spa("", false))
+	together()
+	if c := d.client(); c.Declared || !c.Disabled || c.Epoch != first.Epoch+2 || d.events("client disabled") != 2 {
+		t.Errorf("released by 24 servers: %+v, %d events: the next epoch and one event more expected", c, d.events("client disabled"))
+	}
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// shape is what --json answers: an object with these fields, or a list.
+type shape struct {
+	list   bool
+	fields []string
+}
+
+// documented reads the table of the README.
+func documented(t *testing.T) map[string]shape {
+	t.Helper()
+	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(readme), "<!-- json:begin -->\n")
+	table, _, found := strings.Cut(table, "<!-- json:end -->")
+	if !found {
+		t.Fatal("the README has no table between <!-- json:begin --> and <!-- json:end -->")
+	}
+	quoted := func(cell string) (list []string) {
+		for _, match := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(cell, -1) {
+			list = append(list, match[1])
+		}
+		return list
+	}
+	shapes := map[string]shape{}
+	var above []string
+	for _, line := range strings.Split(strings.TrimSpace(table), "\n")[2:] {
+		cells := strings.Split(line, "|")
+		if len(cells) != 4 {
+			t.Fatalf("%q is no row of two cells", line)
+		}
+		fields := quoted(cells[2])
+		if strings.Contains(cells[2], "a list of these") {
+			fields = above
+		}
+		above = fields
+		for _, command := range quoted(cells[1]) {
+			shapes[command] = shape{strings.Contains(cells[2], "a list of"), fields}
+		}
+	}
+	return shapes
+}
+
+// TestJSONInREADME runs every command with --json and holds the answer to the
+// README's table. A new command belongs there, and here.
+func TestJSONInREADME(t *testing.T) {
+	address := start(t, func(*configuration) {})
+	shapes := documented(t)
+	t.Chdir(t.TempDir())
+	answered := map[string]bool{}
+	// run runs a command, and returns a field of the answer.
+	run := func(command, stdin, field string, args ...string) string {
+		t.Helper()
+		var stdout, stderr bytes.Buffer
+		a := &app{stdin: strings.NewReader(stdin), stdout: &stdout, stderr: &stderr,
+			environ: []string{"SOLEGATE_DEVELOPMENT=true", "SOLEGATE_PASSWORD_MEMORY=8192", "SOLEGATE_PASSWORD_TIME=1", "SOLEGATE_ISSUER=http://127.0.0.1:8080"}}
+		root := a.root()
+		root.SetArgs(append(append(strings.Fields(command), args...), "--json"))
+		if err := root.ExecuteContext(t.Context()); err != nil {
+			t.Fatalf("%s: %v\n%s", command, err, stderr.String())
+		}
+		answered[command] = true
+		want, ok := shapes[command]
+		if !ok {
+			t.Errorf("%s is not in the README's table", command)
+		}
+		var object map[string]any
+		var list []any
+		if want.list {
+			if err := json.Unmarshal(stdout.Bytes(), &list); err != nil {
+				t.Errorf("%s: a list expected: %v\n%s", command, err, stdout.String())
+			}
+			if len(list) > 0 {
+				object, _ = list[0].(map[string]any)
+			}
+		} else if err := json.Unmarshal(stdout.Bytes(), &object); err != nil {
+			t.Errorf("%s: an object expected: %v\n%s", command, err, stdout.String())
+		}
+		for _, name := range slices.Sorted(maps.Keys(object)) {
+			if !slices.Contains(want.fields, name) {
+				t.Errorf("%s answers with a field %q, which is not in the README's table", command, name)
+			}
+		}
+		text, _ := object[field].(string)
+		return text
+	}
+	const secret = "seven green otters sing at dusk"
+
+	client := run("client register", "", "id", "--redirect-uri", "http://localhost:3000/cb", "--post-logout-redirect-uri", "http://localhost:3000/",
+		"--origin", "http://localhost:3000", "--audience", "http://localhost:4000", "--consent", "--refresh-id-token",
+		"--access-token-life", "1m", "--refresh-idle", "1h", "--refresh-life", "2h")
+	run("client list", "", "")
+	run("client update", "", "", client, "--name", "Orders")
+	run("client disable", "", "", client)
+	run("client show", "", "", client)
+	run("client enable", "", "", client)
+	resource := run("resource register", "", "id", "--audience", "http://localhost:4000", "--name", "Orders")
+	run("resource rotate-secret", "", "", resource)
+	run("resource disable", "", "", resource)
+	run("resource enable", "", "", resource)
+	run("resource show", "", "", resource)
+	run("resource list", "", "")
+	run("user add", secret, "", "alice", "--email", "alice@example.com", "--display-name", "Alice")
+	run("user block", "", "", "alice")
+	run("user show", "", "", "alice")
+	run("user list", "", "")
+	run("user unblock", "", "", "alice")
+	run("user revoke", "", "", "alice")
+	run("user set-password", secret, "", "alice")
+	key := run("key list", "", "kid")
+	run("key rotate", "", "")
+	run("key revoke", "", "", key)
+	run("key reseal", "", "")
+	run("key generate-master", "", "")
+	run("config check", "", "")
+	run("config show", "", "")
+	run("store check", "", "")
+	run("store migrate", "", "", "--from", "solegate.db", "--to", "copy.db")
+	run("backup", "", "", "all.backup")
+	run("restore", "", "", "all.backup", "--store", "restored.db", "--master-key-file", "master.key")
+	run("user remove", "", "", "alice")
+	run("resource remove", "", "", resource)
+	run("client remove", "", "", client)
+	run("healthcheck", "", "", "--listen", address)
+	run("version", "", "")
+
+	var walk func(*cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		name := strings.TrimPrefix(cmd.CommandPath(), "solegate ")
+		if !cmd.HasSubCommands() && name != "serve" && !answered[name] {
+			t.Errorf("%s: run it here, and write its answer into the README's table", name)
+		}
+		for _, sub := range cmd.Commands() {
+			walk(sub)
+		}
+	}
+	walk(new(app).root())
+	for command := range shapes {
+		if !answered[command] {
+			t.Errorf("the README's table has %q, which is no command", command)
+		}
+	}
+}
