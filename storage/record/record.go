@@ -5,6 +5,8 @@
 package record
 
 import (
+	"encoding/base32"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"time"
@@ -57,6 +59,33 @@ func (e *encoder) texts(list []string) {
 }
 
 func (e *encoder) time(t time.Time) { e.b = binary.AppendVarint(e.b, Nanos(t)) }
+
+// packed writes text that stands for bytes as those: identifiers and
+// challenges are a third of a grant.
+func (e *encoder) packed(s string, encoding encoding) {
+	if raw, err := encoding.DecodeString(s); err == nil && encoding.EncodeToString(raw) == s {
+		e.b = append(e.b, 1)
+		e.text(string(raw))
+		return
+	}
+	e.b = append(e.b, 0)
+	e.text(s)
+}
+
+// since writes a time by how long it is after another.
+func (e *encoder) since(from, t time.Time) { e.b = binary.AppendVarint(e.b, Nanos(t)-Nanos(from)) }
+
+type encoding interface {
+	EncodeToString([]byte) string
+	DecodeString(string) ([]byte, error)
+}
+
+var (
+	// idEncoding is that of clients.NewID.
+	idEncoding encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+	// b64 is that of PKCE challenges.
+	b64 encoding = base64.RawURLEncoding
+)
 
 // decoder reads what encoder wrote. After an error every value is zero.
 type decoder struct {
@@ -113,6 +142,23 @@ func (d *decoder) time() time.Time {
 	return Instant(int64(u>>1) ^ -int64(u&1)) // zigzag, as AppendVarint writes
 }
 
+func (d *decoder) packed(encoding encoding) string {
+	switch kind := d.uvarint(); kind {
+	case 0:
+		return d.text()
+	case 1:
+		return encoding.EncodeToString([]byte(d.text()))
+	default:
+		d.fail()
+		return ""
+	}
+}
+
+func (d *decoder) since(from time.Time) time.Time {
+	u := d.uvarint()
+	return Instant(Nanos(from) + (int64(u>>1) ^ -int64(u&1)))
+}
+
 func (d *decoder) version(highest uint64) {
 	if v := d.uvarint(); v < oldest || v > highest {
 		d.fail()
@@ -132,12 +178,12 @@ func (d *decoder) end() error {
 func EncodeSession(s storage.Session) []byte {
 	e := &encoder{make([]byte, 0, 256)}
 	e.b = binary.AppendUvarint(e.b, sessionVersion)
+	e.time(s.CreatedAt)
 	e.b = append(e.b, s.Secret[:]...)
-	e.time(s.AuthTime)
+	e.since(s.CreatedAt, s.AuthTime)
 	e.text(s.ACR)
 	e.texts(s.AMR)
-	e.time(s.CreatedAt)
-	e.time(s.Expires)
+	e.since(s.CreatedAt, s.Expires)
 	e.text(s.Address)
 	e.text(s.UserAgent)
 	e.b = binary.AppendUvarint(e.b, s.Epoch)
@@ -150,12 +196,12 @@ func DecodeSession(id storage.SessionID, b []byte) (s storage.Session, err error
 	d := &decoder{b: string(b)}
 	d.version(sessionVersion)
 	s.ID, s.User = id, id.User()
+	s.CreatedAt = d.time()
 	copy(s.Secret[:], d.take(uint64(len(s.Secret))))
-	s.AuthTime = d.time()
+	s.AuthTime = d.since(s.CreatedAt)
 	s.ACR = d.text()
 	s.AMR = d.texts()
-	s.CreatedAt = d.time()
-	s.Expires = d.time()
+	s.Expires = d.since(s.CreatedAt)
 	s.Address = d.text()
 	s.UserAgent = d.text()
 	s.Epoch = d.uvarint()
@@ -168,18 +214,18 @@ func DecodeSession(id storage.SessionID, b []byte) (s storage.Session, err error
 func EncodeGrant(g storage.Grant) []byte {
 	e := &encoder{make([]byte, 0, 512)}
 	e.b = binary.AppendUvarint(e.b, grantVersion)
-	e.text(string(g.Client))
+	e.time(g.CreatedAt)
+	e.packed(string(g.Client), idEncoding)
 	e.texts(g.Scope)
 	e.texts(g.Resource)
-	e.time(g.AuthTime)
+	e.since(g.CreatedAt, g.AuthTime)
 	e.text(g.ACR)
 	e.texts(g.AMR)
 	e.b = append(e.b, g.Salt[:]...)
 	e.text(string(g.RedirectURI))
-	e.text(g.CodeChallenge)
+	e.packed(g.CodeChallenge, b64)
 	e.text(g.Nonce)
-	e.time(g.CodeExpires)
-	e.time(g.CreatedAt)
+	e.since(g.CreatedAt, g.CodeExpires)
 	e.b = binary.AppendUvarint(e.b, g.Epoch)
 	return e.b
 }
@@ -190,18 +236,18 @@ func DecodeGrant(id storage.GrantID, b []byte) (g storage.Grant, err error) {
 	d := &decoder{b: string(b)}
 	d.version(grantVersion)
 	g.ID, g.User, g.Session = id, id.User(), id.Session()
-	g.Client = clients.ID(d.text())
+	g.CreatedAt = d.time()
+	g.Client = clients.ID(d.packed(idEncoding))
 	g.Scope = d.texts()
 	g.Resource = d.texts()
-	g.AuthTime = d.time()
+	g.AuthTime = d.since(g.CreatedAt)
 	g.ACR = d.text()
 	g.AMR = d.texts()
 	copy(g.Salt[:], d.take(uint64(len(g.Salt))))
 	g.RedirectURI = clients.RedirectURI(d.text())
-	g.CodeChallenge = d.text()
+	g.CodeChallenge = d.packed(b64)
 	g.Nonce = d.text()
-	g.CodeExpires = d.time()
-	g.CreatedAt = d.time()
+	g.CodeExpires = d.since(g.CreatedAt)
 	g.Epoch = d.uvarint()
 	return g, d.end()
 }

@@ -12,7 +12,7 @@ import (
 func sample() (storage.Session, storage.Grant) {
 	at := time.Date(2026, 11, 23, 12, 0, 0, 123456789, time.UTC)
 	s := storage.Session{ID: "u.s", Secret: storage.Hash{1, 255}, User: "u", AuthTime: at, ACR: "acr", AMR: []string{"pwd", "otp"}, CreatedAt: at, Expires: at.Add(time.Hour), Address: "192.0.2.1", UserAgent: "ünïcödé", Epoch: 7}
-	g := storage.Grant{ID: "u.s.g", Client: "c", User: "u", Session: "u.s", Scope: []string{"a", "b"}, Resource: []string{"https://api.example.com"}, AuthTime: at, Salt: [16]byte{9}, RedirectURI: "https://a.example/cb", CodeChallenge: "x", Nonce: "n", CodeExpires: at, CreatedAt: at, Epoch: 1 << 63}
+	g := storage.Grant{ID: "u.s.g", Client: "c", User: "u", Session: "u.s", Scope: []string{"a", "b"}, Resource: []string{"https://api.example.com"}, AuthTime: at, Salt: [16]byte{9}, RedirectURI: "https://a.example/cb", CodeChallenge: "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM", Nonce: "n", CodeExpires: at, CreatedAt: at, Epoch: 1 << 63}
 	return s, g
 }
 
