@@ -12,7 +12,7 @@ import (
 type settings struct {
 	Issuer      string `yaml:"issuer" doc:"The server's public origin, exactly as browsers and APIs reach it, such as https://login.example.com. Required."`
 	Listen      string `yaml:"listen" default:"127.0.0.1:8080" doc:"Address and port to listen on."`
-	Store       string `yaml:"store" default:"solegate.db" doc:"Where everything is kept: the path of an SQLite file, or redis://, redis+sentinel:// or redis+cluster:// and where; see Redis below."`
+	Store       string `yaml:"store" default:"solegate.db" doc:"Where everything is kept: the path of an SQLite file, or redis://, redis+sentinel:// or redis+cluster:// and where; see More than one machine."`
 	Development bool   `yaml:"development" doc:"Allow http on loopback for the issuer and for clients. Only for trying things out on one machine."`
 
 	MasterKeyFile          string   `yaml:"master_key_file" doc:"File with the master key that seals private keys in the store; make it with solegate key generate-master. In development one is made beside the SQLite file."`
