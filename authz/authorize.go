@@ -173,7 +173,7 @@ func (s *Server) parametersOnce(a *authorization) error {
 }
 
 func (s *Server) knownClient(a *authorization) error {
-	c, err := s.client(a.ctx, clients.ID(a.form.Get("client_id")))
+	c, err := s.recentClient(a.ctx, clients.ID(a.form.Get("client_id")))
 	if err != nil {
 		return errLocal{error: err, redirectURI: a.form.Get("redirect_uri")}
 	}

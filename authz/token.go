@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -76,23 +77,28 @@ func (s *Server) noSecret(t *tokenRequest) error {
 }
 
 func (s *Server) identify(t *tokenRequest) error {
-	id := clients.ID(t.form.Get("client_id"))
-	if c, ok := s.recent.get(id, s.Now()); ok {
-		t.client = c
-		return nil
-	}
-	c, err := s.client(t.r.Context(), id)
-	if err != nil {
-		return err
-	}
-	s.recent.put(c, s.Now())
+	c, err := s.recentClient(t.r.Context(), clients.ID(t.form.Get("client_id")))
 	t.client = c
-	return nil
+	return err
 }
 
-// recent remembers clients for a second, so that a refresh need not read its
-// own. What depends on it being the latest is checked against the client's
-// version, which comes with the grant.
+// recentClient is client, as it was at most a second ago.
+func (s *Server) recentClient(ctx context.Context, id clients.ID) (clients.Client, error) {
+	if c, ok := s.recent.get(id, s.Now()); ok {
+		return c, nil
+	}
+	c, err := s.client(ctx, id)
+	if err == nil {
+		s.recent.put(c, s.Now())
+	}
+	return c, err
+}
+
+// recent remembers clients for a second, so that a request need not read its
+// own. The token endpoint checks what it knows against the client's version,
+// which comes with the grant, and whether the client still has the redirect
+// URI that a code was sent to: so what was changed a moment before a code was
+// issued makes the code worthless.
 type recent struct{ clients sync.Map } // clients.ID to recentClient
 
 type recentClient struct {

@@ -106,6 +106,9 @@ func (w *work) redeemable(ctx context.Context) (*storage.Standing, error) {
 	if err := revocation.Live(*st, w.client, w.now); err != nil {
 		return nil, oauth.Errorf(oauth.InvalidGrant, badCode, "grant %s: %w", st.Grant.ID, err)
 	}
+	if !w.client.HasRedirectURI(string(st.Grant.RedirectURI)) {
+		return nil, oauth.Errorf(oauth.InvalidGrant, badCode, "grant %s: its redirect URI is no longer registered", st.Grant.ID)
+	}
 	return st, nil
 }
 

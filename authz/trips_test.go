@@ -1,0 +1,128 @@
+package authz_test
+
+import (
+	"context"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/solegate/solegate/authz/authztest"
+	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/storage"
+	"github.com/solegate/solegate/storage/sqlite"
+)
+
+// counting notes what is asked of a store; each is one round trip.
+type counting struct {
+	storage.Store
+	mu    sync.Mutex
+	asked []string
+}
+
+func (c *counting) note(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked = append(c.asked, name)
+}
+
+// take returns what was asked since.
+func (c *counting) take() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	asked := c.asked
+	c.asked = nil
+	return asked
+}
+
+func (c *counting) Client(ctx context.Context, id clients.ID) (clients.Client, error) {
+	c.note("Client")
+	return c.Store.Client(ctx, id)
+}
+
+func (c *counting) User(ctx context.Context, id storage.UserID) (storage.User, error) {
+	c.note("User")
+	return c.Store.User(ctx, id)
+}
+
+func (c *counting) SessionUser(ctx context.Context, id storage.SessionID) (storage.Session, storage.User, error) {
+	c.note("SessionUser")
+	return c.Store.SessionUser(ctx, id)
+}
+
+func (c *counting) TouchSession(ctx context.Context, id storage.SessionID, seen, idle time.Time) error {
+	c.note("TouchSession")
+	return c.Store.TouchSession(ctx, id, seen, idle)
+}
+
+func (c *counting) CreateGrant(ctx context.Context, g storage.Grant) error {
+	c.note("CreateGrant")
+	return c.Store.CreateGrant(ctx, g)
+}
+
+func (c *counting) Standing(ctx context.Context, id storage.GrantID, client clients.ID) (storage.Standing, error) {
+	c.note("Standing")
+	return c.Store.Standing(ctx, id, client)
+}
+
+func (c *counting) Redeem(ctx context.Context, r storage.Redemption) error {
+	c.note("Redeem")
+	return c.Store.Redeem(ctx, r)
+}
+
+func (c *counting) Rotate(ctx context.Context, r storage.Rotation) error {
+	c.note("Rotate")
+	return c.Store.Rotate(ctx, r)
+}
+
+func (c *counting) Count(ctx context.Context, key string, n int, now time.Time, window time.Duration) (storage.Tally, error) {
+	c.note("Count")
+	return c.Store.Count(ctx, key, n, now, window)
+}
+
+// TestTrips: how often a request asks the store, when the client was asked for
+// within the last second.
+func TestTrips(t *testing.T) {
+	real, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "solegate.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer real.Close()
+	store := &counting{Store: real}
+	s, _ := authztest.NewReplicas(t, []storage.Store{store}, []time.Duration{0})
+	browser := s.Browser()
+	tokens := s.Redeem(browser.Code("alice"))
+	store.take()
+	want := func(what string, trips ...string) {
+		t.Helper()
+		if got := store.take(); !slices.Equal(got, trips) {
+			t.Errorf("%s asked the store for %v, %v expected", what, got, trips)
+		}
+	}
+	code := browser.Code("alice")
+	want("an authorization of somebody who is signed in", "SessionUser", "CreateGrant")
+	s.Redeem(code)
+	want("a code exchange", "Standing", "Redeem")
+	s.Refresh(tokens.RefreshToken)
+	want("a refresh", "Standing", "Rotate")
+}
+
+// TestRedirectURIIsRemoved: a code that is on its way to an address that is
+// registered no more is worth nothing when it arrives.
+func TestRedirectURIIsRemoved(t *testing.T) {
+	s := authztest.New(t)
+	code := s.Browser().Code("alice")
+	c, err := s.Store.Client(t.Context(), "spa")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.RedirectURIs = []clients.RedirectURI{"https://spa.example.com/another"}
+	if err := s.Store.UpdateClient(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Redeem(code); got.Status != http.StatusBadRequest || got.Error != "invalid_grant" {
+		t.Errorf("the code was redeemed: %+v", got)
+	}
+}
