@@ -135,11 +135,19 @@ func (b *batcher) send(batch []*call) {
 	}
 }
 
-// batcher returns that of a server.
-func (s *Store) batcher(node *redis.Client) *batcher {
-	if b, ok := s.batchers.Load(node); ok {
+// lane is a server, and whether what is sent waits for its replicas: what does
+// not must not wait for what does.
+type lane struct {
+	node    *redis.Client
+	lasting bool
+}
+
+// batcher returns that of a lane.
+func (s *Store) batcher(node *redis.Client, lasting bool) *batcher {
+	l := lane{node, lasting}
+	if b, ok := s.batchers.Load(l); ok {
 		return b.(*batcher)
 	}
-	b, _ := s.batchers.LoadOrStore(node, &batcher{store: s, node: node})
+	b, _ := s.batchers.LoadOrStore(l, &batcher{store: s, node: node})
 	return b.(*batcher)
 }

@@ -110,7 +110,7 @@ type Store struct {
 	spread *redis.ClusterClient // or the cluster
 	nodes  sync.Map             // of the cluster: address to *redis.Client
 
-	batchers sync.Map // *redis.Client to *batcher
+	batchers sync.Map // lane to *batcher
 	closed   atomic.Bool
 }
 

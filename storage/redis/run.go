@@ -161,15 +161,16 @@ func (s *Store) eval(ctx context.Context, node *redis.Client, w write, command, 
 	if asking {
 		c.commands = []redis.Cmder{redis.NewCmd(ctx, "asking"), cmd}
 	}
-	if err := s.batcher(node).do(ctx, c); err != nil {
+	if err := s.batcher(node, c.lasting).do(ctx, c); err != nil {
 		return nil, refused{err}
 	}
 	reply, err := cmd.Result()
 	if err != nil || !c.lasting {
 		return reply, err
 	}
+	// The script has run, whatever WAIT says.
 	if c.waitErr != nil {
-		return nil, c.waitErr
+		return nil, fmt.Errorf("%w: %w", errFewReplicas, c.waitErr)
 	}
 	if c.acknowledged < s.replicas {
 		return nil, fmt.Errorf("%w: %d of %d within %s", errFewReplicas, c.acknowledged, s.replicas, s.timeout/2)
@@ -305,7 +306,7 @@ const maxTogether = 16
 // together sends reads with those of other callers, to each server its own.
 func (s *Store) together(ctx context.Context, commands []redis.Cmder) error {
 	if s.spread == nil {
-		return s.batcher(s.one).do(ctx, &call{commands: commands})
+		return s.batcher(s.one, false).do(ctx, &call{commands: commands})
 	}
 	calls := map[*redis.Client]*call{}
 	for _, cmd := range commands {
@@ -323,9 +324,9 @@ func (s *Store) together(ctx context.Context, commands []redis.Cmder) error {
 	n := 0
 	for node, c := range calls {
 		if n++; n < len(calls) {
-			go func() { errs <- s.batcher(node).do(ctx, c) }()
+			go func() { errs <- s.batcher(node, false).do(ctx, c) }()
 		} else {
-			errs <- s.batcher(node).do(ctx, c)
+			errs <- s.batcher(node, false).do(ctx, c)
 		}
 	}
 	var first error

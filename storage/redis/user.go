@@ -102,6 +102,15 @@ func (s *Store) reserve(ctx context.Context, name string, id storage.UserID) (en
 	}
 }
 
+// settle gives a name back that was reserved, unless the user has it after all:
+// a write whose answer was lost may have been followed by another's.
+func (s *Store) settle(ctx context.Context, name string, e entry) {
+	u, err := s.User(context.WithoutCancel(ctx), e.user)
+	if errors.Is(err, storage.ErrNotFound) || err == nil && u.Name != name {
+		s.release(ctx, name, e)
+	}
+}
+
 // release gives a name back. If that fails the entry counts for nothing, and
 // is taken over when somebody wants it.
 func (s *Store) release(ctx context.Context, name string, e entry) {
@@ -146,7 +155,7 @@ func (s *Store) CreateUser(ctx context.Context, u storage.User) error {
 	}
 	err = s.do(ctx, write{script: createScript, keys: []string{s.userKey(u.ID)}, args: []any{value, "", "", e.fence()}, repeat: marked, again: 2, lasting: true})
 	if err != nil && !errors.Is(err, storage.ErrUnknown) {
-		s.release(ctx, u.Name, e)
+		s.settle(ctx, u.Name, e)
 	}
 	return err
 }
@@ -179,7 +188,7 @@ func (s *Store) UpdateUser(ctx context.Context, u storage.User) error {
 	case errors.Is(err, storage.ErrUnknown):
 		return err
 	case err != nil:
-		s.release(ctx, u.Name, e)
+		s.settle(ctx, u.Name, e)
 		return err
 	}
 	if old, err := s.entry(ctx, before.Name); err == nil && old.user == u.ID {
