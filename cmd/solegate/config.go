@@ -58,7 +58,7 @@ type settings struct {
 
 	Log struct {
 		Format string `yaml:"format" default:"text" doc:"text or json, on standard error."`
-		Level  string `yaml:"level" default:"info" doc:"debug, info, warn or error."`
+		Level  string `yaml:"level" default:"info" doc:"debug, info, warn or error; the audit log is written at every level."`
 	} `yaml:"log"`
 
 	Runtime struct {

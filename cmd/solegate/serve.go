@@ -54,11 +54,7 @@ const (
 
 func (a *app) run(ctx context.Context, c *configuration) error {
 	level, _ := c.level()
-	var handler slog.Handler = slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level})
-	if c.Log.Format == "json" {
-		handler = slog.NewJSONHandler(a.stderr, &slog.HandlerOptions{Level: level})
-	}
-	log := slog.New(handler)
+	log := newLog(a.stderr, c.Log.Format, level)
 	c.tune()
 	if c.Development {
 		log.Warn("DEVELOPMENT MODE: http on loopback is allowed. Never run it like this where others can connect.")
