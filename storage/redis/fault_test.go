@@ -309,6 +309,17 @@ func TestRestart(t *testing.T) {
 	l.finish()
 }
 
+// TestReadyAtOnceAfterAnOutage: after as many failed dials as the pool has
+// connections, go-redis repeats the last failure for a second without dialling.
+func TestReadyAtOnceAfterAnOutage(t *testing.T) {
+	server := redistest.Single(t)
+	s := open(t, "redis://"+server.Addr+"?connections=2")
+	server.Kill()
+	want(t, s.Ready(t.Context()), storage.ErrUnavailable) // after many dials
+	server.Start()
+	check(t, s.Ready(t.Context()))
+}
+
 func TestSentinelFailover(t *testing.T) {
 	servers := redistest.NewSentinel(t)
 	s := open(t, servers.URL())

@@ -284,7 +284,15 @@ func (s *Store) Ready(ctx context.Context) error {
 	}
 	within, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	if err := s.primaries(within, func(node *redis.Client) error { return node.Ping(within).Err() }); err != nil {
+	// After many failures to connect the client answers with the last one for
+	// up to a second, without trying: one "no" says nothing.
+	if err := s.primaries(within, func(node *redis.Client) error {
+		for attempt := 0; ; attempt++ {
+			if err := node.Ping(within).Err(); err == nil || !pause(within, attempt) {
+				return err
+			}
+		}
+	}); err != nil {
 		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 	}
 	err := s.do(ctx, write{script: readyScript, keys: []string{s.readyKey()}, repeat: harmless, lasting: true})
