@@ -1,12 +1,16 @@
 // Package clients describes who may ask for tokens and who may check them: the
-// one single-page app (a [Client]) and the API it calls (a [ResourceServer]).
+// one single-page app, or a backend beside it (a [Client]), and the API that
+// they call (a [ResourceServer]).
 //
 // The package does no I/O. A Client that came out of [Client.Validate] without
 // an error is safe to serve: its redirect URIs and origins are exact strings
 // that are compared whole, byte for byte, and never normalised (RFC 9700 §2.1).
 package clients
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // ID is a client identifier (RFC 6749 §2.2). It is not a secret.
 type ID string
@@ -20,11 +24,64 @@ type RedirectURI string
 // default port. It only compares whole.
 type Origin string
 
+// AuthMethod is how a client authenticates (RFC 7591 §2,
+// token_endpoint_auth_method).
+type AuthMethod string
+
+// The authentication methods. A client with None is public (RFC 6749 §2.1); one
+// with another is confidential.
+const (
+	None          AuthMethod = "none"
+	SecretBasic   AuthMethod = "client_secret_basic"
+	PrivateKeyJWT AuthMethod = "private_key_jwt"
+)
+
+// Profile names a set of requirements that are switched on together.
+type Profile string
+
+// Hardened asks all that FAPI 2.0 asks of a client, but that it be
+// confidential: pushed authorization requests, DPoP with a server nonce, and no
+// bearer token. With private_key_jwt it is the FAPI 2.0 Security Profile.
+const Hardened Profile = "hardened"
+
 // Client is the registered single-page app: a public client (RFC 6749 §2.1)
 // that authenticates its requests by PKCE, its redirect URIs and its origins.
+// Or it is a backend: a confidential client with a credential of its own.
 type Client struct {
 	ID   ID     `json:"id"`
 	Name string `json:"name"` // shown to the person who logs in
+
+	// AuthMethod is how the client proves who it is; empty means None.
+	AuthMethod AuthMethod `json:"token_endpoint_auth_method,omitempty"`
+	// SecretHash is the SHA-256 of the random secret, for SecretBasic.
+	SecretHash [32]byte `json:"secret_hash,omitzero"`
+	// JWKS is the client's JSON Web Key Set (RFC 7517 §5) with its public
+	// keys, for PrivateKeyJWT. There is no jwks_uri: nothing is ever fetched.
+	JWKS json.RawMessage `json:"jwks,omitempty"`
+
+	// GrantTypes are the grants that the client may use; none means
+	// authorization_code and refresh_token. Only a confidential client may
+	// have client_credentials.
+	GrantTypes []string `json:"grant_types,omitempty"`
+
+	// Profile switches on what it names, whatever the fields below say.
+	Profile Profile `json:"profile,omitempty"`
+	// RequirePAR refuses authorization requests that were not pushed
+	// (RFC 9126 §6).
+	RequirePAR bool `json:"require_pushed_authorization_requests,omitempty"`
+	// RequireDPoP refuses token requests without a DPoP proof (RFC 9449 §5.2).
+	// Without it a proof that is sent binds the tokens all the same.
+	RequireDPoP bool `json:"dpop_bound_access_tokens,omitempty"`
+	// RequireDPoPNonce refuses proofs without a nonce of the server's
+	// (RFC 9449 §8).
+	RequireDPoPNonce bool `json:"dpop_nonce,omitempty"`
+	// OptionalPKCE lets a confidential OpenID Connect client come without
+	// PKCE if it sends a nonce (RFC 9700 §2.1.1). A public client never may.
+	OptionalPKCE bool `json:"optional_pkce,omitempty"`
+
+	// BackchannelLogoutURI is where a logout token is sent when a session of
+	// the client's ends (OpenID Connect Back-Channel Logout 1.0 §2.2).
+	BackchannelLogoutURI string `json:"backchannel_logout_uri,omitempty"`
 
 	RedirectURIs           []RedirectURI `json:"redirect_uris"`
 	PostLogoutRedirectURIs []RedirectURI `json:"post_logout_redirect_uris,omitempty"`

@@ -156,6 +156,10 @@ type Grant struct {
 	ACR      string    `json:"acr,omitempty"`
 	AMR      []string  `json:"amr,omitempty"`
 
+	// JKT is the thumbprint of the DPoP key that the code, and then the
+	// family, is bound to (RFC 9449 §10 and §5), or empty.
+	JKT string `json:"jkt,omitempty"`
+
 	// Salt makes the code and the refresh tokens of this grant. It is random
 	// and worth nothing without the server's sealed token key.
 	Salt [16]byte `json:"salt"`
@@ -237,7 +241,8 @@ type Store interface {
 
 	// Sweep removes at most limit records that nothing can need at now:
 	// grants past Expires (and codes never redeemed past CodeExpires by an
-	// hour), sessions past Expires, counters of past windows. It returns how
+	// hour), sessions past Expires, counters of past windows, what Once
+	// remembers, pushed requests and logouts past their time. It returns how
 	// many; fewer than limit means that nothing is left. The space is reused.
 	// An engine that removes records when their time has come, by a clock of
 	// its own, leaves it nothing to do.
@@ -327,6 +332,9 @@ type Redemption struct {
 	IdleExpires time.Time
 	// Expires is when the grant ends.
 	Expires time.Time
+	// JKT becomes the grant's, if it is not empty: the family is bound to the
+	// key that the code was redeemed with.
+	JKT string
 }
 
 // Rotation is the use of a refresh token.
@@ -341,6 +349,10 @@ type Rotation struct {
 	// IdleExpires is when the successor goes idle. The store keeps the later
 	// one of this and what is there.
 	IdleExpires time.Time
+	// Keep leaves the generation as it is: the refresh token of a
+	// confidential client stays, because it is worth nothing without the
+	// client's credential (FAPI 2.0 Security Profile §5.3.2.1).
+	Keep bool
 }
 
 // Grants keeps the grants, by ID.
@@ -378,6 +390,9 @@ type Grants interface {
 	//  ErrReused    anything else: the grant is revoked in the same step
 	//
 	// In both cases of nil the live token is that of generation From+1.
+	//
+	// With Keep nothing rotates: From is the current generation, and only
+	// IdleExpires moves: nil; the errors are the same.
 	Rotate(ctx context.Context, r Rotation) error
 
 	// RevokeGrant ends a grant; doing it again keeps the first reason and is
@@ -416,4 +431,69 @@ type Counters interface {
 	// given length that now falls in, atomically, and returns the Tally with
 	// n in it. Keys hold no personal data in the clear: callers hash.
 	Count(ctx context.Context, key string, n int, now time.Time, window time.Duration) (Tally, error)
+}
+
+// Replays remembers what may be used once.
+type Replays interface {
+	// Once remembers key until the given time: exactly one of any number of
+	// callers gets nil, every other one, until then, ErrExists. Later it may
+	// be forgotten. What it remembers may be lost in a crash or a failover,
+	// like a count: whatever it protects lives for a minute or so.
+	Once(ctx context.Context, key [32]byte, now, until time.Time) error
+}
+
+// PushedRequest is a pushed authorization request (RFC 9126) that waits for
+// its browser.
+type PushedRequest struct {
+	// ID is the hash of the random part of its request_uri.
+	ID     Hash       `json:"-"`
+	Client clients.ID `json:"client"`
+	// Parameters is the request, form-encoded.
+	Parameters string `json:"parameters"`
+	// JKT is the thumbprint of the key that its DPoP proof or dpop_jkt named,
+	// or empty (RFC 9449 §10.1).
+	JKT     string    `json:"jkt,omitempty"`
+	Expires time.Time `json:"expires"`
+}
+
+// PushedRequests keeps pushed authorization requests until they expire. That
+// one is used once is not their business but that of [Replays]: the browser
+// may come again until its login has ended.
+type PushedRequests interface {
+	// PushRequest stores p. ErrExists when the ID is taken.
+	PushRequest(ctx context.Context, p PushedRequest, now time.Time) error
+	// PushedRequest returns ErrNotFound when there is none. It may return one
+	// that has expired: the caller checks.
+	PushedRequest(ctx context.Context, id Hash) (PushedRequest, error)
+}
+
+// Logout is a logout token that is owed to a client because a session ended
+// (OpenID Connect Back-Channel Logout 1.0). Client and Session identify it.
+type Logout struct {
+	Client  clients.ID `json:"client"`
+	Session SessionID  `json:"session"` // says whose it is, too
+
+	CreatedAt time.Time `json:"created_at"`
+	// Attempts counts the claims.
+	Attempts int `json:"attempts"`
+	// DueAt is when it is to be sent, or sent again.
+	DueAt time.Time `json:"due_at"`
+	// Expires is when nobody tries any more.
+	Expires time.Time `json:"expires"`
+}
+
+// Logouts is the queue of logout tokens to send. What was added is durable.
+type Logouts interface {
+	// AddLogouts adds all of the list. One that is there already stays as it
+	// is, and is no error.
+	AddLogouts(ctx context.Context, list []Logout) error
+	// ClaimLogouts returns at most limit logouts that are due at now, earliest
+	// first, and in the same step makes each due again at again, with one more
+	// attempt: of any number of servers only one gets it until then. Those
+	// past Expires are removed and not returned.
+	ClaimLogouts(ctx context.Context, now, again time.Time, limit int) ([]Logout, error)
+	// DeferLogout makes a logout due at due. One that is gone is no error.
+	DeferLogout(ctx context.Context, c clients.ID, s SessionID, due time.Time) error
+	// FinishLogout removes a logout. One that is gone is no error.
+	FinishLogout(ctx context.Context, c clients.ID, s SessionID) error
 }
