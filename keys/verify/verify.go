@@ -235,7 +235,7 @@ func (v *Verifier) check(ctx context.Context, keys *keys, token string, now time
 	if k.algorithm != p.header.algorithm {
 		return nil, nil, refuse("the algorithm %.20q is not that of key %s", p.header.algorithm, k.id)
 	}
-	if !k.verify(p.signed, p.signature) {
+	if !k.verify(p.Signed, p.Signature) {
 		return nil, nil, refuse("the signature is wrong")
 	}
 	t, err := p.token()
