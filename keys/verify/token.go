@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/solegate/solegate/keys/verify/dpop"
 	"github.com/solegate/solegate/keys/verify/internal/strict"
 )
 
@@ -28,9 +29,9 @@ type Token struct {
 	AMR       []string  // and by methods
 	SessionID string    // sid
 	GrantID   string    // grant_id: one login at one client
+	JKT       string    // thumbprint of the key that it is bound to (RFC 9449 §6.1); "" for a bearer token
 
 	notBefore time.Time
-	bound     bool // there is a cnf
 }
 
 // HasScope reports whether the token has the scope, exactly.
@@ -150,7 +151,32 @@ func (t *Token) member(name, value string) (err error) {
 	case "grant_id":
 		t.GrantID, err = strict.Text(value)
 	case "cnf":
-		t.bound = true
+		t.JKT, err = confirmation(value)
 	}
 	return err
+}
+
+// confirmation reads a cnf (RFC 7800 §3.1, RFC 9449 §6.1). What it holds other
+// than a jkt is a binding that nobody here would check.
+func confirmation(value string) (jkt string, err error) {
+	err = object([]byte(value), func(name, value string) (err error) {
+		if name != "jkt" {
+			return refuse("the token is bound by %.20q (cnf), which is not understood", name)
+		}
+		jkt, err = strict.Text(value)
+		return err
+	})
+	if err == nil && !dpop.ValidThumbprint(jkt) {
+		err = refuse("the token is bound to a key (cnf) by something that is no SHA-256 thumbprint")
+	}
+	return jkt, err
+}
+
+// unbound refuses a bound token that comes as a bearer token: who stole it
+// would do that.
+func (t *Token) unbound() error {
+	if t.JKT != "" {
+		return refuse("the token is bound to a key (cnf) and was presented without proof of it")
+	}
+	return nil
 }

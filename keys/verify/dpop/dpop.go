@@ -165,7 +165,7 @@ func Check(proof string, e Expect) (*Proof, error) {
 	if err != nil {
 		return nil, refuse("%w", err)
 	}
-	if !k.verify(jws.Signed, jws.Signature) {
+	if !strict.Verify(h.algorithm, k.public, jws.Signed, jws.Signature) {
 		return nil, refuse("the signature is wrong")
 	}
 	if e.Nonces != nil && !e.Nonces.Valid(c.nonce, e.Now) {

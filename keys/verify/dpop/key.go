@@ -180,21 +180,3 @@ func (k *publicKey) thumbprint() string {
 	sum := sha256.Sum256(k.canonical)
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
-
-// verify checks a signature with the one algorithm that the key is for.
-func (k *publicKey) verify(input, signature []byte) bool {
-	if public, ok := k.public.(ed25519.PublicKey); ok {
-		return ed25519.Verify(public, input, signature)
-	}
-	digest := sha256.Sum256(input)
-	switch public := k.public.(type) {
-	case *ecdsa.PublicKey:
-		if len(signature) != 64 { // RFC 7518 §3.4
-			return false
-		}
-		return ecdsa.Verify(public, digest[:], new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:]))
-	case *rsa.PublicKey:
-		return rsa.VerifyPSS(public, crypto.SHA256, digest[:], signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
-	}
-	return false
-}
