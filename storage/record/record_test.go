@@ -1,6 +1,8 @@
 package record
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,6 +41,29 @@ func TestCodec(t *testing.T) {
 	good[0] = grantVersion + 1
 	if _, err := DecodeGrant("u.s.g", good); err == nil {
 		t.Error("a grant of a later version was read")
+	}
+}
+
+func TestThumbprint(t *testing.T) {
+	const jkt = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I" // RFC 9449 §6.1
+	for _, good := range []string{"", jkt} {
+		b, err := Thumbprint(good)
+		if err != nil || len(b) != 0 && len(b) != 32 {
+			t.Errorf("%q: %d bytes, %v", good, len(b), err)
+		}
+		if got, err := JKT(b); err != nil || got != good {
+			t.Errorf("%q came back as %q, %v", good, got, err)
+		}
+	}
+	for _, bad := range []string{"x", jkt[:42], jkt + "A", jkt + "=", jkt[:42] + "J", "\n" + jkt, jkt[:20] + "\r\n" + jkt[20:], strings.Repeat("A", 43)} {
+		if b, err := Thumbprint(bad); err == nil {
+			t.Errorf("%q was taken for %x", bad, b)
+		}
+	}
+	for _, size := range []int{1, 31, 33} {
+		if got, err := JKT(make([]byte, size)); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%d bytes are %q, %v", size, got, err)
+		}
 	}
 }
 

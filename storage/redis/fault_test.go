@@ -35,6 +35,12 @@ func rotation(id storage.GrantID, from uint64) storage.Rotation {
 	return storage.Rotation{Grant: id, From: from, At: start, Grace: 10 * time.Second, IdleExpires: start.Add(12 * time.Hour)}
 }
 
+var pushed = storage.PushedRequest{ID: storage.Hash{2}, Client: "spa", Parameters: "x=y", Expires: start.Add(time.Hour)}
+
+func logout(x storage.SessionID) storage.Logout {
+	return storage.Logout{Client: "spa", Session: x, CreatedAt: start, DueAt: start, Expires: start.Add(24 * time.Hour)}
+}
+
 // family makes a grant whose code was redeemed.
 func family(t testing.TB, s storage.Store, id storage.GrantID) {
 	t.Helper()
@@ -476,6 +482,44 @@ func TestConnectionCut(t *testing.T) {
 			cut("evalsha")
 			check(t, s.RemoveUser(ctx, u.ID))
 
+			// Whoever can't tell its own use from another's does not pass.
+			key := [32]byte([]byte(fmt.Sprintf("%-32s", name)))
+			cut("evalsha")
+			want(t, s.Once(ctx, key, start, start.Add(time.Minute)), storage.ErrUnknown)
+			if err := s.Once(ctx, key, start, start.Add(time.Minute)); after != errors.Is(err, storage.ErrExists) || !after && err != nil {
+				t.Errorf("once more: %v", err)
+			}
+			p := pushed
+			p.ID = key
+			cut("evalsha")
+			check(t, s.PushRequest(ctx, p, start))
+			want(t, s.PushRequest(ctx, p, start), storage.ErrExists)
+
+			x := storage.SessionID(name + ".s")
+			cut("evalsha")
+			check(t, s.AddLogouts(ctx, []storage.Logout{logout(x)}))
+			cut("evalsha")
+			_, err = s.ClaimLogouts(ctx, start, start.Add(time.Minute), 10)
+			want(t, err, storage.ErrUnknown)
+			// If it was claimed, it comes again when its time has come.
+			for at, n := range map[time.Duration]int{time.Second: 0, time.Minute: 1} {
+				if at == time.Second && !after {
+					continue
+				}
+				list, err := s.ClaimLogouts(ctx, start.Add(at), start.Add(2*time.Minute), 10)
+				check(t, err)
+				if len(list) != n {
+					t.Errorf("%d are claimed after %s, %d expected", len(list), at, n)
+				}
+			}
+			cut("evalsha")
+			check(t, s.DeferLogout(ctx, "spa", x, start))
+			cut("evalsha")
+			check(t, s.FinishLogout(ctx, "spa", x))
+			if list, err := s.ClaimLogouts(ctx, start.Add(time.Hour), start.Add(2*time.Hour), 10); err != nil || len(list) != 0 {
+				t.Errorf("after it was sent: %v, %v", list, err)
+			}
+
 			cut("get")
 			if _, err := s.Standing(ctx, id, "spa"); err != nil {
 				t.Errorf("a read was not repeated: %v", err)
@@ -521,6 +565,8 @@ func TestFull(t *testing.T) {
 	}
 	want(t, s.Rotate(t.Context(), rotation("u.s.before", 1)), storage.ErrUnavailable)
 	want(t, s.RevokeGrant(t.Context(), "u.s.before", start, "test"), storage.ErrUnavailable)
+	want(t, s.Once(t.Context(), [32]byte{1}, start, start.Add(time.Minute)), storage.ErrUnavailable)
+	want(t, s.AddLogouts(t.Context(), []storage.Logout{logout("u.s")}), storage.ErrUnavailable)
 	want(t, s.Ready(t.Context()), storage.ErrUnavailable)
 	st, err := s.Standing(t.Context(), "u.s.before", "spa")
 	check(t, err)
@@ -529,6 +575,7 @@ func TestFull(t *testing.T) {
 	}
 	do(t, server, "CONFIG", "SET", "maxmemory", "0")
 	check(t, s.Ready(t.Context()))
+	check(t, s.Once(t.Context(), [32]byte{1}, start, start.Add(time.Minute)))
 	check(t, s.Rotate(t.Context(), rotation("u.s.before", 1)))
 }
 
@@ -551,7 +598,7 @@ func TestOpenRefuses(t *testing.T) {
 		return bytes.ReplaceAll(b, []byte("redis_version:7"), []byte("redis_version:5"))
 	})
 	newer := redistest.Single(t)
-	do(t, newer, "SET", "sg:{r}format", "2")
+	do(t, newer, "SET", "sg:{r}format", "3")
 	for name, c := range map[string]struct{ url, says string }{
 		"nobody there":          {"redis://127.0.0.1:1?timeout=200ms", "refused"},
 		"password expected":     {"rediss://127.0.0.1" + port(secure.Addr) + "?ca=" + secure.CA + "&certificate=" + secure.Cert + "&key=" + secure.Key, "NOAUTH"},
@@ -562,7 +609,7 @@ func TestOpenRefuses(t *testing.T) {
 		"no append-only file":   {"redis://" + memory.Addr, "appendonly"},
 		"evicts":                {"redis://" + evicting.Addr, "noeviction"},
 		"too old":               {"redis://" + old.Addr, "6.2"},
-		"written by a newer":    {"redis://" + newer.Addr, "format 2"},
+		"written by a newer":    {"redis://" + newer.Addr, "format 3"},
 		"no Sentinel":           {"redis+sentinel://" + aof.Addr + "/x?timeout=300ms", ""},
 		"no cluster":            {"redis+cluster://" + aof.Addr + "?timeout=300ms", "cluster"},
 	} {

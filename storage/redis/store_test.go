@@ -2,6 +2,7 @@ package redis_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -68,6 +69,24 @@ func TestRoundTrips(t *testing.T) {
 		{"Rotate", 1, func() error { return s.Rotate(t.Context(), rotation("u.s.g", 1)) }},
 		{"RevokeGrant", 1, func() error { return s.RevokeGrant(t.Context(), "u.s.g", start, "test") }},
 		{"EndSession", 1, func() error { return s.EndSession(t.Context(), "u.s", start) }},
+		{"Rotate and keep", 1, func() error {
+			check(t, s.CreateGrant(t.Context(), grant("u.s.kept")))
+			check(t, s.Redeem(t.Context(), redemption("u.s.kept")))
+			h.n.Store(0)
+			h.commands.Store(0)
+			r := rotation("u.s.kept", 1)
+			r.Keep = true
+			return s.Rotate(t.Context(), r)
+		}},
+		{"Once", 1, func() error { return s.Once(t.Context(), [32]byte{1}, start, start.Add(time.Minute)) }},
+		{"PushRequest", 1, func() error { return s.PushRequest(t.Context(), pushed, start) }},
+		{"PushedRequest", 1, func() error { _, err := s.PushedRequest(t.Context(), pushed.ID); return err }},
+		{"AddLogouts", 1, func() error { return s.AddLogouts(t.Context(), []storage.Logout{logout("u.s"), logout("u.s2")}) }},
+		{"ClaimLogouts", 1, func() error { _, err := s.ClaimLogouts(t.Context(), start, start.Add(time.Minute), 10); return err }},
+		{"DeferLogout", 1, func() error { return s.DeferLogout(t.Context(), "spa", "u.s", start) }},
+		{"Logout", 1, func() error { _, err := s.Logout(t.Context(), "spa", "u.s"); return err }},
+		{"EachLogout", 1, func() error { return s.EachLogout(t.Context(), func(storage.Logout) error { return nil }) }},
+		{"FinishLogout", 1, func() error { return s.FinishLogout(t.Context(), "spa", "u.s") }},
 		{"Client", 1, func() error { _, err := s.Client(t.Context(), "spa"); return err }},
 		{"Count", 1, func() error { _, err := s.Count(t.Context(), "k", 1, start, time.Minute); return err }},
 	} {
@@ -85,10 +104,22 @@ func TestNothingGrows(t *testing.T) {
 	server := redistest.Single(t)
 	s := open(t, "redis://"+server.Addr)
 	family(t, s, "u.s.g")
-	usage := func() string { return do(t, server, "MEMORY", "USAGE", "sg:g{u}.s.g") + do(t, server, "DBSIZE") }
-	before := ""
+	kept := rotation("u.s.kept", 1)
+	kept.Keep = true
+	check(t, s.CreateGrant(t.Context(), grant("u.s.kept")))
+	usage := func() string {
+		return do(t, server, "MEMORY", "USAGE", "sg:g{u}.s.g") + " " + do(t, server, "MEMORY", "USAGE", "sg:g{u}.s.kept") + " " + do(t, server, "DBSIZE")
+	}
+	before := usage()
+	bound := redemption("u.s.kept")
+	bound.JKT = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
+	check(t, s.Redeem(t.Context(), bound))
+	if after := usage(); after != before {
+		t.Errorf("to be bound to a key took a grant from %s to %s", before, after)
+	}
 	for from := uint64(1); from < 1000; from++ {
 		check(t, s.Rotate(t.Context(), rotation("u.s.g", from)))
+		check(t, s.Rotate(t.Context(), kept))
 		if from == 1 {
 			before = usage()
 		}
@@ -197,6 +228,10 @@ func TestCheckFinds(t *testing.T) {
 	check(t, s.CreateSession(t.Context(), storage.Session{ID: "u.s", User: "u", CreatedAt: start, Expires: start.Add(time.Hour)}))
 	family(t, s, "u.s.g")
 	check(t, s.CreateClient(t.Context(), clients.Client{ID: "spa"}))
+	check(t, s.Once(t.Context(), [32]byte{1}, start, start.Add(time.Hour)))
+	check(t, s.PushRequest(t.Context(), pushed, start))
+	check(t, s.AddLogouts(t.Context(), []storage.Logout{logout("u.s")}))
+	id := base64.RawURLEncoding.EncodeToString(pushed.ID[:])
 	for name, c := range map[string]struct {
 		damage [][]string
 		says   string
@@ -209,6 +244,13 @@ func TestCheckFinds(t *testing.T) {
 		"another kind":     {[][]string{{"DEL", "sg:u{u}"}, {"HSET", "sg:u{u}", "a", "b"}}, "a string is expected"},
 		"not in its index": {[][]string{{"ZREM", "sg:i{u}", "g.s.g"}}, "not in its user's index"},
 		"name is gone":     {[][]string{{"EVAL", "for b=0,63 do redis.call('DEL', 'sg:n{'..b..'}') end", "0"}}, "not its own in the index of names"},
+		"altered request":  {[][]string{{"SET", "sg:q{" + id + "}", "x", "KEEPTTL"}}, "damaged"},
+		"for ever once":    {[][]string{{"PERSIST", "sg:x{AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA}"}}, "never expires"},
+		"request stays":    {[][]string{{"PERSIST", "sg:q{" + id + "}"}}, "never expires"},
+		"queue stays":      {[][]string{{"PERSIST", "sg:{l}due"}}, "never expires"},
+		"altered logout":   {[][]string{{"HSET", "sg:{l}logouts", "\x00\x00\x00\x03spau.s", "x"}}, "damaged"},
+		"nobody's logout":  {[][]string{{"HSET", "sg:{l}logouts", "\xff", strings.Repeat("x", 28)}}, "damaged"},
+		"never due":        {[][]string{{"DEL", "sg:{l}due"}}, "not in the order"},
 		"unknown":          {[][]string{{"SET", "sg:x", "1"}}, "nothing of this version"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -228,7 +270,7 @@ func TestCheckFinds(t *testing.T) {
 			do(t, server, "FLUSHALL")
 			for key, dump := range backup {
 				ttl := "0"
-				if key[3] == 's' || key[3] == 'g' || key[3] == 'i' {
+				if strings.ContainsRune("sgixq", rune(key[3])) || strings.HasPrefix(key, "sg:{l}") {
 					ttl = "3600000"
 				}
 				do(t, server, "RESTORE", key, ttl, dump)

@@ -2,8 +2,10 @@
 // file and back. It knows stores by their interface alone, so it works between
 // any two backends.
 //
-// Everything is moved but counters, which are the short memory of throttles,
-// and sessions and grants that have expired.
+// Everything is moved but what has expired, and but the memory of a minute:
+// counters of throttles, what was used once, and pushed authorization requests,
+// whose browsers begin again. What was used once is a proof or an assertion
+// that is too old when a server starts on the copy.
 package transfer
 
 import (
@@ -27,12 +29,13 @@ type Count struct {
 	Users           int64 `json:"users"`
 	Sessions        int64 `json:"sessions"`
 	Grants          int64 `json:"grants"`
+	Logouts         int64 `json:"logouts"`
 	KeyRings        int64 `json:"key_rings"`
 }
 
 // Total is the sum.
 func (c Count) Total() int64 {
-	return c.Clients + c.ResourceServers + c.Users + c.Sessions + c.Grants + c.KeyRings
+	return c.Clients + c.ResourceServers + c.Users + c.Sessions + c.Grants + c.Logouts + c.KeyRings
 }
 
 func (c *Count) add(r record) {
@@ -47,6 +50,7 @@ type record struct {
 	User           *storage.User           `json:"user,omitempty"`
 	Session        *storage.Session        `json:"session,omitempty"`
 	Grant          *storage.Grant          `json:"grant,omitempty"`
+	Logout         *storage.Logout         `json:"logout,omitempty"`
 	KeyRing        *storage.KeyRing        `json:"key_ring,omitempty"`
 }
 
@@ -63,6 +67,8 @@ func (r record) which(c *Count) (string, *int64) {
 		return "session " + string(r.Session.ID), &c.Sessions
 	case r.Grant != nil:
 		return "grant " + string(r.Grant.ID), &c.Grants
+	case r.Logout != nil:
+		return fmt.Sprintf("logout of session %s at client %s", r.Logout.Session, r.Logout.Client), &c.Logouts
 	}
 	return "key ring", &c.KeyRings
 }
@@ -97,7 +103,8 @@ func all[R any](ctx context.Context, list func(context.Context, storage.Page) ([
 // read visits everything in s that has not expired at now. What can end other
 // things comes after them: a person's account after the person's sessions and
 // grants, clients after all grants. So while the store is in use, whatever had
-// ended something before it was read is visited, too. The key ring is last.
+// ended something before it was read is visited, too. What is owed because
+// something ended comes after that. The key ring is last.
 func read(ctx context.Context, s storage.Store, now time.Time, visit func(record) error) error {
 	err := all(ctx, s.ListUsers, func(u storage.User) string { return u.Name }, func(u storage.User) error {
 		err := all(ctx, func(ctx context.Context, p storage.Page) ([]storage.Grant, error) { return s.ListGrants(ctx, u.ID, p) },
@@ -142,6 +149,15 @@ func read(ctx context.Context, s storage.Store, now time.Time, visit func(record
 	if err != nil {
 		return err
 	}
+	err = s.EachLogout(ctx, func(l storage.Logout) error {
+		if !now.Before(l.Expires) {
+			return nil
+		}
+		return visit(record{Logout: &l})
+	})
+	if err != nil {
+		return err
+	}
 	switch ring, err := s.KeyRing(ctx); {
 	case errors.Is(err, storage.ErrNotFound):
 		return nil
@@ -165,6 +181,8 @@ func put(ctx context.Context, s storage.Store, r record) error {
 		return s.CreateSession(ctx, *r.Session)
 	case r.Grant != nil:
 		return s.CreateGrant(ctx, *r.Grant)
+	case r.Logout != nil:
+		return putLogout(ctx, s, *r.Logout)
 	case r.KeyRing != nil:
 		ring := *r.KeyRing
 		ring.Version = 0
@@ -175,6 +193,18 @@ func put(ctx context.Context, s storage.Store, r record) error {
 		return err
 	}
 	return errors.New("an empty record")
+}
+
+// putLogout answers storage.ErrExists like the others: adding one that is there
+// is no error.
+func putLogout(ctx context.Context, s storage.Store, l storage.Logout) error {
+	switch _, err := s.Logout(ctx, l.Client, l.Session); {
+	case err == nil:
+		return storage.ErrExists
+	case !errors.Is(err, storage.ErrNotFound):
+		return err
+	}
+	return s.AddLogouts(ctx, []storage.Logout{l})
 }
 
 // get reads from s what has the identifier of r.
@@ -205,6 +235,9 @@ func get(ctx context.Context, s storage.Store, r record) (found record, err erro
 	case r.Grant != nil:
 		st, e := s.Standing(ctx, r.Grant.ID, r.Grant.Client)
 		found.Grant, err = &st.Grant, e
+	case r.Logout != nil:
+		l, e := s.Logout(ctx, r.Logout.Client, r.Logout.Session)
+		found.Logout, err = &l, e
 	default:
 		ring, e := s.KeyRing(ctx)
 		found.KeyRing, err = &ring, e
@@ -257,6 +290,9 @@ func empty(ctx context.Context, s storage.Store) error {
 	}
 	servers, err := s.ListResourceServers(ctx, one)
 	if err != nil {
+		return err
+	}
+	if err := s.EachLogout(ctx, func(storage.Logout) error { return ErrNotEmpty }); err != nil {
 		return err
 	}
 	_, err = s.KeyRing(ctx)
@@ -389,6 +425,6 @@ func each(o Options, source func(visit func(record) error) error, do func(record
 func (c *Count) load() Count {
 	return Count{
 		atomic.LoadInt64(&c.Clients), atomic.LoadInt64(&c.ResourceServers), atomic.LoadInt64(&c.Users),
-		atomic.LoadInt64(&c.Sessions), atomic.LoadInt64(&c.Grants), atomic.LoadInt64(&c.KeyRings),
+		atomic.LoadInt64(&c.Sessions), atomic.LoadInt64(&c.Grants), atomic.LoadInt64(&c.Logouts), atomic.LoadInt64(&c.KeyRings),
 	}
 }

@@ -50,7 +50,10 @@ func onRedis(t testing.TB) storage.Store {
 	return s
 }
 
-const people = 60
+const (
+	people     = 60
+	thumbprint = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
+)
 
 // populate makes some of everything, in every state that it can have.
 func populate(t testing.TB, s storage.Store) {
@@ -73,6 +76,9 @@ func populate(t testing.TB, s storage.Store) {
 			g := storage.Grant{ID: storage.GrantID(x.ID) + ".g", Client: "spa", User: u.ID, Session: x.ID, Epoch: 1 << 60, Scope: []string{"openid"}, Resource: []string{"r"},
 				AuthTime: start, Salt: [16]byte{byte(j)}, RedirectURI: "https://a.example/cb", CodeChallenge: "c", Nonce: "n", CodeExpires: start.Add(time.Minute),
 				Expires: start.Add(time.Minute), CreatedAt: start}
+			if i%2 == 1 {
+				g.JKT = thumbprint
+			}
 			check(t, s.CreateGrant(ctx, g))
 			switch j {
 			case 1:
@@ -81,15 +87,24 @@ func populate(t testing.TB, s storage.Store) {
 			case 2:
 				check(t, s.RevokeGrant(ctx, g.ID, start, "test"))
 				check(t, s.EndSession(ctx, x.ID, start))
+				check(t, s.AddLogouts(ctx, []storage.Logout{{Client: "spa", Session: x.ID, CreatedAt: start, DueAt: start.Add(time.Second), Expires: start.Add(time.Hour)}}))
 			}
 		}
 	}
+	_, err := s.ClaimLogouts(ctx, start.Add(time.Second), start.Add(time.Minute), 3) // was tried once
+	check(t, err)
+	check(t, s.AddLogouts(ctx, []storage.Logout{{Client: "spa", Session: "u0.old", CreatedAt: start.Add(-time.Hour), DueAt: start, Expires: start}}))
+	// What is not moved.
+	check(t, s.Once(ctx, once, start, start.Add(time.Minute)))
+	check(t, s.PushRequest(ctx, storage.PushedRequest{ID: once, Client: "spa", Expires: start.Add(time.Minute)}, start))
 	gone := storage.Session{ID: "u0.old", User: "u0", CreatedAt: start.Add(-time.Hour), Expires: start}
 	check(t, s.CreateSession(ctx, gone))
 	check(t, s.PutKeyRing(ctx, storage.KeyRing{Root: []byte{1, 2}, Keys: []storage.Key{{ID: "k", Algorithm: "ES256", Sealed: []byte{3}, CreatedAt: start}}}))
 }
 
-var whole = transfer.Count{Clients: 2, ResourceServers: 1, Users: people, Sessions: people / 4 * 6, Grants: people / 4 * 6, KeyRings: 1}
+var once = [32]byte{1}
+
+var whole = transfer.Count{Clients: 2, ResourceServers: 1, Users: people, Sessions: people / 4 * 6, Grants: people / 4 * 6, Logouts: people / 4, KeyRings: 1}
 
 func TestCopy(t *testing.T) {
 	for name, stores := range map[string][2]func(testing.TB) storage.Store{
@@ -108,8 +123,12 @@ func TestCopy(t *testing.T) {
 			}
 			st, err := to.Standing(t.Context(), "u3.s1.g", "spa")
 			check(t, err)
-			if st.Grant.Generation != 2 || !st.Grant.RotatedAt.Equal(start.Add(time.Second)) || st.Grant.Epoch != 1<<60 || st.Session.Secret != (storage.Hash{1, 1}) || st.User.Block == nil || st.ClientVersion == 0 {
+			if st.Grant.Generation != 2 || !st.Grant.RotatedAt.Equal(start.Add(time.Second)) || st.Grant.Epoch != 1<<60 || st.Grant.JKT != thumbprint || st.Session.Secret != (storage.Hash{1, 1}) || st.User.Block == nil || st.ClientVersion == 0 {
 				t.Errorf("copied: %+v", st)
+			}
+			owed(t, from, to)
+			if _, err := to.PushedRequest(t.Context(), once); !errors.Is(err, storage.ErrNotFound) {
+				t.Errorf("a pushed request was moved: %v", err)
 			}
 			check(t, to.Check(t.Context(), func(p string) { t.Error(p) }))
 			if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now}); !errors.Is(err, transfer.ErrNotEmpty) {
@@ -119,11 +138,40 @@ func TestCopy(t *testing.T) {
 				t.Errorf("again: %+v, %v", again, err)
 			}
 			// A target that was in use is told from one that was interrupted.
+			check(t, to.DeferLogout(t.Context(), "spa", "u3.s2", start.Add(time.Minute)))
+			if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now, Resume: true}); err == nil || !strings.Contains(err.Error(), "logout of session u3.s2 at client spa") {
+				t.Errorf("onto a target that sends logout tokens: %v", err)
+			}
+			check(t, to.FinishLogout(t.Context(), "spa", "u3.s2"))
 			check(t, to.RevokeGrant(t.Context(), "u3.s1.g", start, "later"))
 			if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now, Resume: true}); err == nil || !strings.Contains(err.Error(), "u3.s1.g") {
 				t.Errorf("onto a target that was in use: %v", err)
 			}
 		})
+	}
+}
+
+// owed checks that what is owed in one store is owed in another, and all the
+// same.
+func owed(t *testing.T, from, to storage.Store) {
+	t.Helper()
+	tried, n := 0, 0
+	check(t, from.EachLogout(t.Context(), func(l storage.Logout) error {
+		got, err := to.Logout(t.Context(), l.Client, l.Session)
+		if !start.Before(l.Expires) {
+			if !errors.Is(err, storage.ErrNotFound) {
+				t.Errorf("what expired was moved: %+v, %v", got, err)
+			}
+			return nil
+		}
+		if err != nil || got != l {
+			t.Errorf("owed is %+v, and was %+v: %v", got, l, err)
+		}
+		tried, n = tried+l.Attempts, n+1
+		return nil
+	}))
+	if tried != 3 || int64(n) != whole.Logouts {
+		t.Errorf("%d are owed, and %d were tried: %d and 3 expected", n, tried, whole.Logouts)
 	}
 }
 
@@ -204,6 +252,7 @@ func TestBackup(t *testing.T) {
 	if got != without {
 		t.Errorf("restored %+v, want %+v", got, without)
 	}
+	owed(t, from, to) // also by sessions that do not come back
 	if u, err := to.UserByName(t.Context(), "person 7"); err != nil || u.Epoch != 7 {
 		t.Errorf("%+v, %v", u, err)
 	}
@@ -215,7 +264,7 @@ func TestBackup(t *testing.T) {
 	}
 	to, got, err = restore(file.Bytes(), m, transfer.Options{Sessions: true})
 	check(t, err)
-	if st, err := to.Standing(t.Context(), "u3.s1.g", "spa"); got != whole || err != nil || st.Grant.Generation != 2 {
+	if st, err := to.Standing(t.Context(), "u3.s1.g", "spa"); got != whole || err != nil || st.Grant.Generation != 2 || st.Grant.JKT != thumbprint {
 		t.Errorf("restored %+v: %+v, %v", got, st, err)
 	}
 
@@ -350,6 +399,11 @@ func (refusing) ListClients(context.Context, storage.Page) ([]clients.Client, er
 func (refusing) ListResourceServers(context.Context, storage.Page) ([]clients.ResourceServer, error) {
 	return nil, nil
 }
+func (refusing) EachLogout(context.Context, func(storage.Logout) error) error { return nil }
+func (refusing) Logout(context.Context, clients.ID, storage.SessionID) (storage.Logout, error) {
+	return storage.Logout{}, storage.ErrNotFound
+}
+func (refusing) AddLogouts(context.Context, []storage.Logout) error { return nil }
 func (refusing) KeyRing(context.Context) (storage.KeyRing, error) {
 	return storage.KeyRing{}, storage.ErrNotFound
 }
