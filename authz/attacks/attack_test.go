@@ -249,3 +249,5 @@ func listen(t *testing.T, server *http.Server) string {
 	t.Cleanup(func() { server.Close() })
 	return "http://" + l.Addr().String()
 }
+
+func decode(text string) ([]byte, error) { return base64.RawURLEncoding.DecodeString(text) }
