@@ -61,8 +61,8 @@ func basicCredential(r *http.Request) (clients.ID, string, error) {
 		return "", "", errors.New("no HTTP Basic credential")
 	}
 	id, err := url.QueryUnescape(user)
-	if err != nil {
-		return "", "", errors.New("malformed HTTP Basic user name")
+	if err != nil || id == "" {
+		return "", "", errors.New("malformed HTTP Basic user name, or none")
 	}
 	if secret, err = url.QueryUnescape(secret); err != nil {
 		return "", "", errors.New("malformed HTTP Basic password")
@@ -79,7 +79,11 @@ func (s *Server) identified(t *tokenRequest) error {
 	case named != "" && named != id:
 		return oauth.Errorf(oauth.InvalidClient, badCredential, "client_id is another one than the credential's")
 	}
-	c, err := s.recentClient(t.r.Context(), id)
+	find := s.recentClient
+	if t.form.Get("grant_type") == oauth.ClientCredentials {
+		find = s.client // no grant's record will tell that the client was changed
+	}
+	c, err := find(t.r.Context(), id)
 	if err != nil {
 		if e := oauth.As(err); e.Code == oauth.InvalidClient && len(t.r.Header["Authorization"]) > 0 {
 			e.Status = http.StatusUnauthorized // RFC 6749 §5.2
