@@ -521,6 +521,30 @@ func TestFull(t *testing.T) {
 	check(t, s.Rotate(t.Context(), rotation("u.s.before", 1)))
 }
 
+// TestPasswordChanges: a server that lets nobody in has said nothing about what
+// is stored.
+func TestPasswordChanges(t *testing.T) {
+	server := redistest.Single(t)
+	do(t, server, "ACL", "SETUSER", "solegate", "on", ">hunter1", "~*", "+@all")
+	s := open(t, "redis://solegate:hunter1@"+server.Addr+"?timeout=300ms")
+	check(t, s.CreateUser(t.Context(), storage.User{ID: "u", Name: "alice"}))
+	family(t, s, "u.s.g")
+	do(t, server, "ACL", "SETUSER", "solegate", "resetpass", ">hunter2")
+	do(t, server, "CLIENT", "KILL", "USER", "solegate")
+	_, err := s.Standing(t.Context(), "u.s.g", "spa")
+	want(t, err, storage.ErrUnavailable)
+	_, err = s.ListUsers(t.Context(), storage.Page{Limit: 10}) // more than is sent together
+	want(t, err, storage.ErrUnavailable)
+	want(t, s.Rotate(t.Context(), rotation("u.s.g", 1)), storage.ErrUnavailable)
+	want(t, s.Ready(t.Context()), storage.ErrUnavailable)
+	if !strings.Contains(err.Error(), "WRONGPASS") || strings.Contains(err.Error(), "hunter") {
+		t.Errorf("the error does not say why, or too much: %v", err)
+	}
+	do(t, server, "ACL", "SETUSER", "solegate", "resetpass", ">hunter1")
+	check(t, s.Ready(t.Context()))
+	check(t, s.Rotate(t.Context(), rotation("u.s.g", 1)))
+}
+
 func TestScriptsAreGone(t *testing.T) {
 	server := redistest.Single(t)
 	s := open(t, "redis://"+server.Addr)
