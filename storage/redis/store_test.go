@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -188,6 +189,109 @@ func TestAbandonedName(t *testing.T) {
 	_, rest, _ = strings.Cut(entry, ":")
 	do(t, server, "HSET", key, "alice", "1:"+rest)
 	want(t, s.CreateUser(t.Context(), storage.User{ID: "u3", Name: "alice"}), storage.ErrExists)
+}
+
+// between runs something once, after the nth script that a store has run.
+type between struct {
+	trips
+	n  int
+	do func()
+}
+
+func (h *between) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []goredis.Cmder) error {
+		err := next(ctx, cmds)
+		if len(cmds) > 0 && cmds[0].Name() == "evalsha" {
+			if h.n--; h.n == 0 {
+				h.do()
+			}
+		}
+		return err
+	}
+}
+
+// TestRenamedBack: an account gets its old name back before whoever took that
+// from it has released it.
+func TestRenamedBack(t *testing.T) {
+	server := redistest.Single(t)
+	s, other := open(t, "redis://"+server.Addr), open(t, "redis://"+server.Addr)
+	check(t, s.CreateUser(t.Context(), storage.User{ID: "u", Name: "alice"}))
+	_, entry, _ := strings.Cut(do(t, server, "HGET", s.NameKey("alice"), "alice"), ":")
+	do(t, server, "HSET", s.NameKey("alice"), "alice", "1:"+entry) // long ago
+	rename := func(s storage.Store, to string) {
+		t.Helper()
+		u, err := s.User(t.Context(), "u")
+		check(t, err)
+		u.Name = to
+		check(t, s.UpdateUser(t.Context(), u))
+	}
+	back := false
+	// It tries without a reservation, reserves the name, and takes it.
+	s.AddHook(&between{n: 3, do: func() { rename(other, "alice"); back = true }})
+	rename(s, "bob")
+	if !back {
+		t.Fatal("it was not renamed back")
+	}
+	if u, err := s.UserByName(t.Context(), "alice"); err != nil || u.ID != "u" {
+		t.Errorf("alice is %q: %v", u.ID, err)
+	}
+	want(t, s.CreateUser(t.Context(), storage.User{ID: "u2", Name: "alice"}), storage.ErrExists)
+	check(t, s.Check(t.Context(), func(p string) { t.Error(p) }))
+}
+
+// TestLastingIsWritten: what is answered when the replicas have it is written
+// each time, also where nothing changes. A newer Redis waits for nothing else.
+func TestLastingIsWritten(t *testing.T) {
+	server := redistest.Single(t)
+	proxy := redistest.NewProxy(t, server.Addr)
+	s := open(t, "redis://"+proxy.Addr)
+	ctx := t.Context()
+	session := storage.Session{ID: "u.s", User: "u", CreatedAt: start, Expires: start.Add(time.Hour)}
+	check(t, s.CreateSession(ctx, session))
+	family(t, s, "u.s.g")
+	check(t, s.Rotate(ctx, rotation("u.s.g", 1)))
+	check(t, s.CreateClient(ctx, clients.Client{ID: "spa"}))
+	changes := func() int {
+		n, err := strconv.Atoi(info(t, server, "rdb_changes_since_last_save"))
+		check(t, err)
+		return n
+	}
+	for _, op := range []struct {
+		name string
+		do   func() error
+	}{
+		{"Rotate", func() error { return s.Rotate(ctx, rotation("u.s.g", 1)) }},
+		{"RevokeGrant", func() error { return s.RevokeGrant(ctx, "u.s.g", start, "test") }},
+		{"EndSession", func() error { return s.EndSession(ctx, "u.s", start) }},
+		{"Redeem", func() error {
+			if err := s.Redeem(ctx, redemption("u.s.g")); !errors.Is(err, storage.ErrReused) {
+				return fmt.Errorf("it was redeemed before, and got %w", err)
+			}
+			return nil
+		}},
+	} {
+		check(t, op.do())
+		before := changes()
+		check(t, op.do())
+		if changes() == before {
+			t.Errorf("%s again wrote nothing", op.name)
+		}
+	}
+	// Asked again because the answer was lost.
+	cut := proxy.CutAfterRequest(1, "evalsha")
+	before := changes()
+	check(t, s.RemoveClient(ctx, "spa"))
+	happened(t, cut)
+	if once := 2; changes() <= before+once {
+		t.Error("RemoveClient again wrote nothing")
+	}
+	cut = proxy.CutAfterRequest(1, "evalsha", "alice")
+	before = changes()
+	check(t, s.CreateUser(ctx, storage.User{ID: "u", Name: "alice"}))
+	happened(t, cut)
+	if once := 3; changes() <= before+once { // entry, order, account
+		t.Error("to reserve a name again wrote nothing")
+	}
 }
 
 func TestCheckFinds(t *testing.T) {

@@ -75,7 +75,8 @@ func (s *Store) reserve(ctx context.Context, name string, id storage.UserID) (en
 	nonce := base32.StdEncoding.EncodeToString(random[:])
 	var over entry // whose time is up
 	for {
-		reply, err := s.run(ctx, write{script: reserveScript, keys: s.nameKeys(name), repeat: harmless,
+		// Lasting: the account is in another slot, and must not outlive its name.
+		reply, err := s.run(ctx, write{script: reserveScript, keys: s.nameKeys(name), repeat: harmless, lasting: true,
 			args: []any{name, string(id), nonce, int(reservation / time.Second), over.text}})
 		if err != nil {
 			return entry{}, err
@@ -180,6 +181,9 @@ func (s *Store) UpdateUser(ctx context.Context, u storage.User) error {
 	if before.Version != u.Version {
 		return storage.ErrConflict
 	}
+	// Read now: once the account has the new name, another may give it this one
+	// back, and has an entry of its own for that.
+	old, oldErr := s.entry(ctx, before.Name)
 	e, err := s.reserve(ctx, u.Name, u.ID)
 	if err != nil {
 		return err
@@ -191,7 +195,7 @@ func (s *Store) UpdateUser(ctx context.Context, u storage.User) error {
 		s.settle(ctx, u.Name, e)
 		return err
 	}
-	if old, err := s.entry(ctx, before.Name); err == nil && old.user == u.ID {
+	if oldErr == nil && old.user == u.ID {
 		s.release(ctx, before.Name, old)
 	}
 	return nil
