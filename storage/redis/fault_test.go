@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -350,6 +351,31 @@ func TestClusterFailover(t *testing.T) {
 		eventually(t, "the store is ready", func() bool { return s.Ready(t.Context()) == nil })
 	}
 	l.finish()
+}
+
+// TestReplicaIsMissing: one primary of several has lost its replica, and what it
+// is told may be lost with it.
+func TestReplicaIsMissing(t *testing.T) {
+	servers := redistest.NewCluster(t)
+	s := open(t, with(servers.URL(), "timeout=500ms"))
+	replicaOf := func(key string) *redistest.Server {
+		at := slices.Index(servers.Servers, servers.Owner(slot(t, servers.Servers[0], key)))
+		return servers.Servers[at+3]
+	}
+	u := storage.User{Name: "alice"}
+	replica := replicaOf(s.NameKey(u.Name))
+	for n := 0; u.ID == "" || replicaOf("{"+string(u.ID)+"}") == replica; n++ {
+		u.ID = storage.UserID(fmt.Sprint("u", n))
+	}
+	replica.Kill()
+	// The account would last; its name would not.
+	want(t, s.CreateUser(t.Context(), u), storage.ErrUnknown)
+	for _, replica := range servers.Servers[3:] {
+		servers.Settle()
+		check(t, s.Ready(t.Context()))
+		replica.Kill()
+		eventually(t, "it is not ready", func() bool { return errors.Is(s.Ready(t.Context()), storage.ErrUnavailable) })
+	}
 }
 
 func TestPrimaryHangs(t *testing.T) {

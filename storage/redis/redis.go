@@ -284,12 +284,24 @@ func (s *Store) Ready(ctx context.Context) error {
 	}
 	within, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	if err := s.primaries(within, func(node *redis.Client) error { return node.Ping(within).Err() }); err != nil {
+	if err := s.primaries(within, func(node *redis.Client) error { return s.follows(within, node) }); err != nil {
 		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 	}
 	err := s.do(ctx, write{script: readyScript, keys: []string{s.readyKey()}, repeat: harmless, lasting: true})
 	if errors.Is(err, storage.ErrUnknown) {
 		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
+	}
+	return err
+}
+
+// follows fails unless a primary answers and has its replicas.
+func (s *Store) follows(ctx context.Context, node *redis.Client) error {
+	if s.replicas == 0 {
+		return node.Ping(ctx).Err()
+	}
+	n, err := node.Do(ctx, "WAIT", s.replicas, (s.timeout / 2).Milliseconds()).Int()
+	if err == nil && n < s.replicas {
+		err = fmt.Errorf("%s has %d of %d replicas", node.Options().Addr, n, s.replicas)
 	}
 	return err
 }
