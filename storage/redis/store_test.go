@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -291,6 +292,106 @@ func TestLastingIsWritten(t *testing.T) {
 	happened(t, cut)
 	if once := 3; changes() <= before+once { // entry, order, account
 		t.Error("to reserve a name again wrote nothing")
+	}
+}
+
+// TestLives: what counts is in Redis for as long as it counts.
+func TestLives(t *testing.T) {
+	server := redistest.Single(t)
+	s := open(t, "redis://"+server.Addr)
+	lives := func(key string, least time.Duration) {
+		t.Helper()
+		ms, err := strconv.ParseInt(do(t, server, "PTTL", key), 10, 64)
+		check(t, err)
+		// An hour longer, in which the test has taken a moment.
+		if left := time.Duration(ms) * time.Millisecond; left < least || left > least+time.Hour {
+			t.Errorf("%s lives for %s, from %s on an hour longer expected", key, left, least)
+		}
+	}
+	session := storage.Session{ID: "u.s", User: "u", CreatedAt: start, Expires: start.Add(12 * time.Hour)}
+	check(t, s.CreateSession(t.Context(), session))
+	lives("sg:s{u}.s", 12*time.Hour)
+	check(t, s.CreateGrant(t.Context(), grant("u.s.g")))
+	lives("sg:g{u}.s.g", time.Minute)
+	lives("sg:i{u}", 12*time.Hour)
+	check(t, s.Redeem(t.Context(), redemption("u.s.g")))
+	check(t, s.Rotate(t.Context(), rotation("u.s.g", 1)))
+	check(t, s.RevokeGrant(t.Context(), "u.s.g", start, "test"))
+	lives("sg:g{u}.s.g", 24*time.Hour)
+	lives("sg:i{u}", 24*time.Hour)
+	_, err := s.Count(t.Context(), "k", 1, start, time.Hour)
+	check(t, err)
+	lives(do(t, server, "KEYS", "sg:t*"), time.Hour)
+}
+
+// TestAskedAgain: the answer to a write is lost, and before it is asked for
+// again somebody has changed what it wrote. That must stay.
+func TestAskedAgain(t *testing.T) {
+	server := redistest.Single(t)
+	proxy := redistest.NewProxy(t, server.Addr)
+	other := open(t, "redis://"+server.Addr)
+	ctx := t.Context()
+	check(t, other.CreateUser(ctx, storage.User{ID: "u", Name: "alice"}))
+	u, err := other.User(ctx, "u")
+	check(t, err)
+	blocked := u
+	blocked.Block = &storage.Block{Reason: "test", At: start}
+	for _, op := range []struct {
+		name string
+		do   func(storage.Store) error
+		then func() error
+		err  error
+		kept func() bool
+	}{
+		{"CreateGrant", func(s storage.Store) error { return s.CreateGrant(ctx, grant("u.s.g")) },
+			func() error { return other.Redeem(ctx, redemption("u.s.g")) }, storage.ErrExists,
+			func() bool { return errors.Is(other.Redeem(ctx, redemption("u.s.g")), storage.ErrReused) }},
+		{"CreateClient", func(s storage.Store) error { return s.CreateClient(ctx, clients.Client{ID: "spa"}) },
+			func() error {
+				c, err := other.Client(ctx, "spa")
+				check(t, err)
+				c.Disabled = true
+				return other.UpdateClient(ctx, c)
+			}, storage.ErrExists,
+			func() bool { c, err := other.Client(ctx, "spa"); return err == nil && c.Disabled }},
+		{"UpdateUser", func(s storage.Store) error { return s.UpdateUser(ctx, u) },
+			func() error { blocked.Version = u.Version + 1; return other.UpdateUser(ctx, blocked) }, storage.ErrConflict,
+			func() bool { u, err := other.User(ctx, "u"); return err == nil && u.Block != nil }},
+	} {
+		t.Run(op.name, func(t *testing.T) {
+			s := open(t, "redis://"+proxy.Addr)
+			s.AddHook(&between{n: 1, do: func() { check(t, op.then()) }})
+			cut := proxy.CutAfterRequest(1, "evalsha")
+			want(t, op.do(s), op.err)
+			happened(t, cut)
+			if !op.kept() {
+				t.Error("what was changed meanwhile is gone")
+			}
+		})
+	}
+}
+
+// TestReservationRanOut: a process stood still between the reservation of a
+// name and the use of it. By then it may be another's.
+func TestReservationRanOut(t *testing.T) {
+	server := redistest.Single(t)
+	proxy := redistest.NewProxy(t, server.Addr)
+	s := open(t, "redis://"+proxy.Addr)
+	ctx := t.Context()
+	check(t, s.CreateUser(ctx, storage.User{ID: "u1", Name: "alice"}))
+	u, err := s.User(ctx, "u1")
+	check(t, err)
+	// The deadline in the answer, ten digits, is of long ago.
+	deadline := regexp.MustCompile(`^(\$\d+\r\n)\d{10}:`)
+	proxy.Edit(func(b []byte) []byte { return deadline.ReplaceAll(b, []byte("${1}1000000000:")) })
+	want(t, s.CreateUser(ctx, storage.User{ID: "u2", Name: "bob"}), storage.ErrUnavailable)
+	u.Name = "carol"
+	want(t, s.UpdateUser(ctx, u), storage.ErrUnavailable)
+	proxy.Edit(nil)
+	_, err = s.User(ctx, "u2")
+	want(t, err, storage.ErrNotFound)
+	if u, err := s.UserByName(ctx, "alice"); err != nil || u.ID != "u1" {
+		t.Errorf("alice is %q: %v", u.ID, err)
 	}
 }
 
