@@ -395,6 +395,53 @@ func TestReservationRanOut(t *testing.T) {
 	}
 }
 
+// TestLastingWaits: there is no replica. What must last is not acknowledged,
+// what may be lost is.
+func TestLastingWaits(t *testing.T) {
+	server := redistest.Single(t)
+	alone := open(t, "redis://"+server.Addr)
+	s := open(t, with("redis://"+server.Addr, "replicas=1", "timeout=100ms"))
+	ctx := t.Context()
+	check(t, alone.CreateUser(ctx, storage.User{ID: "u", Name: "alice"}))
+	check(t, alone.CreateClient(ctx, clients.Client{ID: "spa"}))
+	check(t, alone.CreateResourceServer(ctx, clients.ResourceServer{ID: "api"}))
+	user := func() storage.User { u, err := alone.User(ctx, "u"); check(t, err); return u }
+	client := func() clients.Client { c, err := alone.Client(ctx, "spa"); check(t, err); return c }
+	api := func() clients.ResourceServer { rs, err := alone.ResourceServer(ctx, "api"); check(t, err); return rs }
+	check(t, s.CreateSession(ctx, storage.Session{ID: "u.s", User: "u", CreatedAt: start, Expires: start.Add(time.Hour)}))
+	check(t, s.CreateGrant(ctx, grant("u.s.g")))
+	check(t, s.TouchSession(ctx, "u.s", start, start))
+	_, err := s.Count(ctx, "k", 1, start, time.Hour)
+	check(t, err)
+	_, err = s.Standing(ctx, "u.s.g", "spa")
+	check(t, err)
+	for _, op := range []struct {
+		name string
+		do   func() error
+	}{
+		{"Redeem", func() error { return s.Redeem(ctx, redemption("u.s.g")) }},
+		{"Rotate", func() error { return s.Rotate(ctx, rotation("u.s.g", 1)) }},
+		{"Rotate again", func() error { return s.Rotate(ctx, rotation("u.s.g", 1)) }},
+		{"RevokeGrant", func() error { return s.RevokeGrant(ctx, "u.s.g", start, "test") }},
+		{"EndSession", func() error { return s.EndSession(ctx, "u.s", start) }},
+		{"CreateUser", func() error { return s.CreateUser(ctx, storage.User{ID: "u2", Name: "bob"}) }},
+		{"UpdateUser", func() error { return s.UpdateUser(ctx, user()) }},
+		{"UpdateClient", func() error { return s.UpdateClient(ctx, client()) }},
+		{"UpdateResourceServer", func() error { return s.UpdateResourceServer(ctx, api()) }},
+		{"CreateClient", func() error { return s.CreateClient(ctx, clients.Client{ID: "spa2"}) }},
+		{"PutKeyRing", func() error { return s.PutKeyRing(ctx, storage.KeyRing{}) }},
+		{"PutKeyRing again", func() error { return s.PutKeyRing(ctx, storage.KeyRing{Version: 1}) }},
+		{"RemoveClient", func() error { return s.RemoveClient(ctx, "spa") }},
+		{"RemoveResourceServer", func() error { return s.RemoveResourceServer(ctx, "api") }},
+		{"RemoveUser", func() error { return s.RemoveUser(ctx, "u") }},
+	} {
+		if err := op.do(); !errors.Is(err, storage.ErrUnknown) {
+			t.Errorf("%s: got %v, want %v", op.name, err, storage.ErrUnknown)
+		}
+	}
+	want(t, s.Ready(ctx), storage.ErrUnavailable)
+}
+
 func TestCheckFinds(t *testing.T) {
 	server := redistest.Single(t)
 	s := open(t, "redis://"+server.Addr)
