@@ -400,7 +400,7 @@ func TestReservationRanOut(t *testing.T) {
 func TestLastingWaits(t *testing.T) {
 	server := redistest.Single(t)
 	alone := open(t, "redis://"+server.Addr)
-	s := open(t, with("redis://"+server.Addr, "replicas=1", "timeout=100ms"))
+	s := open(t, with("redis://"+server.Addr, "replicas=1", "timeout=400ms"))
 	ctx := t.Context()
 	check(t, alone.CreateUser(ctx, storage.User{ID: "u", Name: "alice"}))
 	check(t, alone.CreateClient(ctx, clients.Client{ID: "spa"}))

@@ -106,7 +106,9 @@ func (s *Store) reserve(ctx context.Context, name string, id storage.UserID) (en
 // settle gives a name back that was reserved, unless the user has it after all:
 // a write whose answer was lost may have been followed by another's.
 func (s *Store) settle(ctx context.Context, name string, e entry) {
-	u, err := s.User(context.WithoutCancel(ctx), e.user)
+	ctx, cancel := uncanceled(ctx)
+	defer cancel()
+	u, err := s.User(ctx, e.user)
 	if errors.Is(err, storage.ErrNotFound) || err == nil && u.Name != name {
 		s.release(ctx, name, e)
 	}
@@ -115,11 +117,19 @@ func (s *Store) settle(ctx context.Context, name string, e entry) {
 // release gives a name back. If that fails the entry counts for nothing, and
 // is taken over when somebody wants it.
 func (s *Store) release(ctx context.Context, name string, e entry) {
-	ctx = context.WithoutCancel(ctx)
+	ctx, cancel := uncanceled(ctx)
+	defer cancel()
 	err := s.do(ctx, write{script: releaseScript, keys: s.nameKeys(name), args: []any{name, e.text}, repeat: harmless})
 	if err != nil {
 		s.log.Info("a user name was not released now; whoever asks for it takes it over", "error", err)
 	}
+}
+
+// uncanceled is for tidying up: a caller that has gone does not end it, the
+// time limit of what is tidied up after does.
+func uncanceled(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, _ := ctx.Deadline() // every operation that tidies up has one
+	return context.WithDeadline(context.WithoutCancel(ctx), deadline)
 }
 
 // User implements [storage.Users].
@@ -142,6 +152,8 @@ func (s *Store) UserByName(ctx context.Context, name string) (storage.User, erro
 
 // CreateUser implements [storage.Users].
 func (s *Store) CreateUser(ctx context.Context, u storage.User) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout) // for all trips together
+	defer cancel()
 	version, err := s.firstVersion()
 	if err != nil {
 		return err
@@ -163,6 +175,8 @@ func (s *Store) CreateUser(ctx context.Context, u storage.User) error {
 
 // UpdateUser implements [storage.Users].
 func (s *Store) UpdateUser(ctx context.Context, u storage.User) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout) // for all trips together
+	defer cancel()
 	value, err := encodeVersioned(u.Version+1, nameText(u.Name), u)
 	if err != nil {
 		return err
@@ -203,6 +217,8 @@ func (s *Store) UpdateUser(ctx context.Context, u storage.User) error {
 
 // RemoveUser implements [storage.Users].
 func (s *Store) RemoveUser(ctx context.Context, id storage.UserID) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout) // for all trips together
+	defer cancel()
 	u, err := s.User(ctx, id)
 	if err != nil {
 		return err
