@@ -148,26 +148,28 @@ var quiet sync.Once
 func (s *Store) connect(l *location) {
 	// Maintenance notifications are a commercial server's; asking costs a trip.
 	noNotifications := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	// Pipelines have no pool of their own: it would come on top of the
+	// connections that the configuration allows.
 	switch l.topology {
 	case single:
 		s.one = redis.NewClient(&redis.Options{
 			Addr: l.addrs[0], Username: l.user, Password: l.password, DB: l.db, TLSConfig: l.tls, MaxRetries: -1,
 			DialTimeout: l.timeout / 2, ReadTimeout: l.timeout, WriteTimeout: l.timeout, PoolTimeout: l.timeout, ContextTimeoutEnabled: true,
-			PoolSize: l.connectionsPerNode, DialerRetries: 1, DisableIdentity: true, MaintNotificationsConfig: noNotifications,
+			PoolSize: l.connectionsPerNode, PipelinePoolSize: -1, DialerRetries: 1, DisableIdentity: true, MaintNotificationsConfig: noNotifications,
 		})
 	case sentinel:
 		s.one = redis.NewFailoverClient(&redis.FailoverOptions{
 			MasterName: l.primary, SentinelAddrs: l.addrs, SentinelUsername: l.sentinelUser, SentinelPassword: l.sentinelPassword,
 			Username: l.user, Password: l.password, DB: l.db, TLSConfig: l.tls, MaxRetries: -1,
 			DialTimeout: l.timeout / 2, ReadTimeout: l.timeout, WriteTimeout: l.timeout, PoolTimeout: l.timeout, ContextTimeoutEnabled: true,
-			PoolSize: l.connectionsPerNode, DialerRetries: 1, DisableIdentity: true,
+			PoolSize: l.connectionsPerNode, PipelinePoolSize: -1, DialerRetries: 1, DisableIdentity: true,
 		})
 	case cluster:
 		s.spread = redis.NewClusterClient(&redis.ClusterOptions{
 			Addrs: l.addrs, Username: l.user, Password: l.password, TLSConfig: l.tls, MaxRetries: -1,
 			MaxRedirects: 3, MinRetryBackoff: 5 * time.Millisecond, MaxRetryBackoff: 50 * time.Millisecond,
 			DialTimeout: l.timeout / 2, ReadTimeout: l.timeout, WriteTimeout: l.timeout, PoolTimeout: l.timeout, ContextTimeoutEnabled: true,
-			PoolSize: l.connectionsPerNode, DialerRetries: 1, DisableIdentity: true, MaintNotificationsConfig: noNotifications,
+			PoolSize: l.connectionsPerNode, PipelinePoolSize: -1, DialerRetries: 1, DisableIdentity: true, MaintNotificationsConfig: noNotifications,
 		})
 		s.spread.OnNewNode(func(node *redis.Client) { s.nodes.Store(node.Options().Addr, node) })
 	}

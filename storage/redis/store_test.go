@@ -442,6 +442,31 @@ func TestLastingWaits(t *testing.T) {
 	want(t, s.Ready(ctx), storage.ErrUnavailable)
 }
 
+// TestConnections: there are never more than the configuration allows.
+func TestConnections(t *testing.T) {
+	server := redistest.Single(t)
+	s := open(t, with("redis://"+server.Addr, "connections=2"))
+	family(t, s, "u.s.g")
+	var together sync.WaitGroup
+	for range 32 {
+		together.Go(func() {
+			for range 10 {
+				if err := s.Ready(t.Context()); err != nil {
+					t.Error(err)
+				}
+				// Too much to be sent with what others ask.
+				if _, err := s.ListUsers(t.Context(), storage.Page{Limit: 10}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	together.Wait()
+	if n := strings.Count(do(t, server, "CLIENT", "LIST"), "id=") - 1; n > 2 { // one asks for the list
+		t.Errorf("%d connections, 2 are allowed", n)
+	}
+}
+
 func TestCheckFinds(t *testing.T) {
 	server := redistest.Single(t)
 	s := open(t, "redis://"+server.Addr)
