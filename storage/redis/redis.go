@@ -50,9 +50,9 @@
 // # What crosses slots
 //
 // Only user names do, and they go first and come back last. Whoever makes or
-// renames an account reserves the name until a deadline, writes the account
-// only if the deadline is well ahead by the clock of the account's server, and
-// the name's entry then is right. If the process dies between the two, the
+// renames an account reserves the name until a deadline (a lasting write, too),
+// writes the account only if the deadline is well ahead by the clock of the
+// account's server, and the name's entry then is right. If the process dies between the two, the
 // entry names an account that does not exist or has another name: it counts
 // for nothing, and after its deadline the next who asks for the name takes it.
 // So no two accounts ever have one name, and nothing is left to clean up.
