@@ -114,7 +114,10 @@ func TestFileDisablesAndEnables(t *testing.T) {
 // TestAnotherWriterWasQuicker: whatever somebody else does between the read
 // and the write, what the file says is what the store holds in the end.
 func TestAnotherWriterWasQuicker(t *testing.T) {
-	registered := spa("by hand", false).client()
+	registered, _, err := spa("by hand", false).client(false)
+	if err != nil {
+		t.Fatal(err)
+	}
 	registered.Declared = false
 	for name, c := range map[string]struct {
 		begin func(*declaring)
