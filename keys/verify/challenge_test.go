@@ -1,6 +1,7 @@
 package verify_test
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -56,6 +57,23 @@ func TestMetadata(t *testing.T) {
 	want := `{"resource":"https://api.example.com/v1","authorization_servers":["` + w.URL + `"],"bearer_methods_supported":["header"],"scopes_supported":["a"],"dpop_signing_alg_values_supported":["ES256","PS256","EdDSA","Ed25519"]}`
 	if rec.Body.String() != want {
 		t.Errorf("got %s", rec.Body)
+	}
+}
+
+func TestForeignMetadataIsRefused(t *testing.T) {
+	mux := http.NewServeMux()
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(map[string]string{"issuer": "https://evil.example", "jwks_uri": server.URL + "/jwks"})
+	})
+	v, err := verify.New(t.Context(), verify.Config{Issuer: server.URL, Audience: audience, Development: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.Ready() == nil {
+		t.Error("another issuer's metadata was believed")
 	}
 }
 
