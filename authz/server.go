@@ -29,6 +29,7 @@ import (
 	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/keys"
+	"github.com/solegate/solegate/keys/verify/dpop"
 	"github.com/solegate/solegate/storage"
 )
 
@@ -43,6 +44,7 @@ type Server struct {
 	pages    *pages.Pages
 	provider *provider.Provider
 	revoker  *revocation.Revoker
+	nonces   *dpop.Nonces             // the same at every server of the store
 	recent   recent                   // clients that asked for tokens a moment ago
 	metadata document                 // prepared
 	keySet   atomic.Pointer[document] // the key set, prepared when it changes
@@ -55,6 +57,7 @@ func New(_ context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{Config: c, log: c.Log, audit: audit.New(c.Log), pages: pages.New()}
+	s.nonces = dpop.NewNonces(c.Ring.Secret("DPoP nonces"), 0)
 	s.revoker = revocation.New(c.Store, s.audit, c.Now)
 	hasher, err := password.New(c.Password, c.Rand)
 	if err != nil {
@@ -100,6 +103,8 @@ func (s *Server) routes() {
 
 	handle("POST /token", s.token)
 	handle("OPTIONS /token", s.preflight)
+	handle("POST /par", s.par)
+	handle("OPTIONS /par", s.preflight)
 	handle("POST /revoke", s.revoke)
 	handle("OPTIONS /revoke", s.preflight)
 	handle("GET /userinfo", s.userinfo)

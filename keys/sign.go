@@ -206,18 +206,28 @@ func (r *Ring) Verify(compact, typ string) ([]byte, error) {
 }
 
 func (k *key) verify(input, signature []byte) bool {
+	return VerifySignature(k.algorithm, k.public, input, signature)
+}
+
+// VerifySignature reports whether signature is one of input by the private half
+// of public, by the algorithm: one of [Algorithms], or Ed25519, which is EdDSA
+// by its newer name (RFC 9864 §2.2). It is false, too, where the key is of
+// another kind than the algorithm's.
+func VerifySignature(a Algorithm, public crypto.PublicKey, input, signature []byte) bool {
 	digest := sha256.Sum256(input)
-	switch public := k.public.(type) {
+	switch public := public.(type) {
 	case ed25519.PublicKey:
-		return ed25519.Verify(public, input, signature)
+		return (a == EdDSA || a == "Ed25519") && ed25519.Verify(public, input, signature)
 	case *ecdsa.PublicKey:
-		return len(signature) == 64 &&
+		return a == ES256 && public.Curve == elliptic.P256() && len(signature) == 64 &&
 			ecdsa.Verify(public, digest[:], new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:]))
 	case *rsa.PublicKey:
-		if k.algorithm == PS256 {
+		switch a {
+		case PS256:
 			return rsa.VerifyPSS(public, crypto.SHA256, digest[:], signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
+		case RS256:
+			return rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], signature) == nil
 		}
-		return rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], signature) == nil
 	}
 	return false
 }

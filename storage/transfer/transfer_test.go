@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -244,6 +245,29 @@ func TestBackupInChunks(t *testing.T) {
 	}
 }
 
+// TestBackupIsCutOff: a whole chunk that ends with a record is no whole file.
+func TestBackupIsCutOff(t *testing.T) {
+	from, m := onSQLite(t), master(t)
+	u := storage.User{ID: "1", Name: "1"}
+	text, err := json.Marshal(u)
+	check(t, err)
+	const size = 64 << 10
+	u.DisplayName = strings.Repeat("x", size-len(`{"user":,"display_name":""}`)-len(text)-len("\n"))
+	check(t, from.CreateUser(t.Context(), u))
+	check(t, from.CreateUser(t.Context(), storage.User{ID: "2", Name: "2"}))
+	var file bytes.Buffer
+	_, err = transfer.Backup(t.Context(), from, m, rand.Reader, start, &file)
+	check(t, err)
+	b := file.Bytes()
+	head := len("solegate backup 1\n") + 2 + int(b[18])<<8 + int(b[19])
+	if _, err := transfer.Restore(t.Context(), bytes.NewReader(b), m, onSQLite(t), transfer.Options{}); err != nil {
+		t.Fatalf("the file as it is: %v", err)
+	}
+	if got, err := transfer.Restore(t.Context(), bytes.NewReader(b[:head+size+16]), m, onSQLite(t), transfer.Options{}); !errors.Is(err, transfer.ErrBackup) {
+		t.Errorf("%+v were restored: %v", got, err)
+	}
+}
+
 // TestBackupWhileInUse: what had ended before the backup began has ended in
 // it, and every grant's person and session are as new as the grant.
 func TestBackupWhileInUse(t *testing.T) {
@@ -290,6 +314,54 @@ func TestBackupWhileInUse(t *testing.T) {
 		if u, err := to.User(t.Context(), id); err != nil || u.Epoch < 1000 {
 			t.Errorf("%s had ended before the backup, and has epoch %d: %v", id, u.Epoch, err)
 		}
+	}
+}
+
+// ending ends things just before a person's grants are read.
+type ending struct {
+	storage.Store
+	end func(storage.UserID)
+}
+
+func (s ending) ListGrants(ctx context.Context, u storage.UserID, p storage.Page) ([]storage.Grant, error) {
+	s.end(u)
+	return s.Store.ListGrants(ctx, u, p)
+}
+
+// TestBackupKeepsEnds: what ended a grant before that was read is in the file.
+func TestBackupKeepsEnds(t *testing.T) {
+	from, m, ctx := onSQLite(t), master(t), t.Context()
+	check(t, from.CreateClient(ctx, clients.Client{ID: "spa"}))
+	check(t, from.CreateUser(ctx, storage.User{ID: "u", Name: "alice"}))
+	check(t, from.CreateSession(ctx, storage.Session{ID: "u.s", User: "u", CreatedAt: start, Expires: start.Add(time.Hour)}))
+	check(t, from.CreateGrant(ctx, storage.Grant{ID: "u.s.g", Client: "spa", User: "u", Session: "u.s", CreatedAt: start, CodeExpires: start.Add(time.Minute), Expires: start.Add(time.Minute)}))
+	// Expired at the time of the backup.
+	check(t, from.CreateGrant(ctx, storage.Grant{ID: "u.s.old", Client: "spa", User: "u", Session: "u.s", CreatedAt: start, CodeExpires: start, Expires: start}))
+	var file bytes.Buffer
+	_, err := transfer.Backup(ctx, ending{from, func(id storage.UserID) {
+		u, err := from.User(ctx, id)
+		check(t, err)
+		u.Epoch++
+		check(t, from.UpdateUser(ctx, u))
+		check(t, from.EndSession(ctx, "u.s", start))
+		c, err := from.Client(ctx, "spa")
+		check(t, err)
+		c.Disabled = true
+		check(t, from.UpdateClient(ctx, c))
+	}}, m, rand.Reader, start, &file)
+	check(t, err)
+	to := onSQLite(t)
+	_, err = transfer.Restore(ctx, bytes.NewReader(file.Bytes()), m, to, transfer.Options{Sessions: true, Now: now})
+	check(t, err)
+	st, err := to.Standing(ctx, "u.s.g", "spa")
+	check(t, err)
+	c, err := to.Client(ctx, "spa")
+	check(t, err)
+	if st.User.Epoch != 1 || st.Session.EndedAt.IsZero() || !c.Disabled {
+		t.Errorf("what ended came back: %+v, %+v", st, c)
+	}
+	if _, err := to.Standing(ctx, "u.s.old", "spa"); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("a grant that had expired was kept: %v", err)
 	}
 }
 

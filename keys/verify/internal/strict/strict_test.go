@@ -1,4 +1,4 @@
-package verify
+package strict
 
 import (
 	"encoding/json"
@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// FuzzObject holds object to encoding/json: what it reads, encoding/json reads
+// FuzzObject holds Object to encoding/json: what it reads, encoding/json reads
 // the same.
 func FuzzObject(f *testing.F) {
 	for _, s := range []string{`{}`, `{"a":1}`, ` {"a":1}`, `{ "a" : "b" , "c" : [1,{"d":2}] }`, `{"a":"\\"","b":{"a":1}}`, `{"a":1,"a":2}`, `{"a":1}x`, `{"a":tru`, "{\"a\":1\n}"} {
@@ -14,7 +14,7 @@ func FuzzObject(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		got := map[string]string{}
-		err := object(data, func(name, value string) error {
+		err := Object(data, func(name, value string) error {
 			got[name] = value
 			return nil
 		})
