@@ -78,19 +78,6 @@ func eventually(t testing.TB, what string, done func() bool) {
 	})
 }
 
-// happened checks that what was asked of the proxy before has happened.
-func happened(t *testing.T, cut <-chan struct{}) {
-	t.Helper()
-	if cut == nil {
-		return
-	}
-	select {
-	case <-cut:
-	default:
-		t.Fatal("nothing was cut")
-	}
-}
-
 func do(t testing.TB, s *redistest.Server, args ...string) string {
 	t.Helper()
 	answer, err := s.Do(args...)
@@ -137,10 +124,13 @@ type trouble struct {
 	mu      sync.Mutex
 	revoked []storage.GrantID
 	blocked []storage.UserID
+	owed    []storage.SessionID
+	sent    []storage.SessionID
 }
 
 // begin starts the load: families that rotate, grants that are revoked, users
-// who are blocked, codes that are redeemed twice at once.
+// who are blocked, logout tokens that are owed and some that are sent, codes
+// that are redeemed twice at once.
 func begin(t *testing.T, store storage.Store) *trouble {
 	t.Helper()
 	l := &trouble{t: t, store: store, families: make([]storage.GrantID, 12), done: make([]atomic.Uint64, 12)}
@@ -207,6 +197,7 @@ func (l *trouble) end(i int) {
 			l.revoked = append(l.revoked, id)
 			l.mu.Unlock()
 		}
+		l.owe(id.Session(), n%2 == 0)
 		u, err := l.store.User(context.Background(), u.ID)
 		if err != nil {
 			continue
@@ -218,6 +209,22 @@ func (l *trouble) end(i int) {
 			l.mu.Unlock()
 		}
 	}
+}
+
+func (l *trouble) owe(x storage.SessionID, send bool) {
+	if !l.timed("owe", func() error { return l.store.AddLogouts(context.Background(), []storage.Logout{logout(x)}) }) {
+		return
+	}
+	list := &l.owed
+	if send {
+		if !l.timed("send", func() error { return l.store.FinishLogout(context.Background(), "spa", x) }) {
+			return
+		}
+		list = &l.sent
+	}
+	l.mu.Lock()
+	*list = append(*list, x)
+	l.mu.Unlock()
 }
 
 func (l *trouble) redeem(i int) {
@@ -285,12 +292,22 @@ func (l *trouble) finish() {
 			t.Errorf("%s was blocked, and is not: %+v, %v", id, u, err)
 		}
 	}
+	for _, x := range l.owed {
+		if _, err := l.store.Logout(t.Context(), "spa", x); err != nil {
+			t.Errorf("a logout token is owed for %s, and is not: %v", x, err)
+		}
+	}
+	for _, x := range l.sent {
+		if _, err := l.store.Logout(t.Context(), "spa", x); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("the logout token for %s was sent, and is owed again: %v", x, err)
+		}
+	}
 	if slowest := time.Duration(l.slowest.Load()); slowest > bound {
 		t.Errorf("an operation took %s: %s is the bound", slowest, bound)
 	}
-	t.Logf("%d revocations and %d blocks acknowledged, %d operations failed, the slowest took %s", len(l.revoked), len(l.blocked), l.failures.Load(), time.Duration(l.slowest.Load()))
-	if len(l.revoked) == 0 || len(l.blocked) == 0 {
-		t.Error("nothing was revoked or blocked: the test shows nothing")
+	t.Logf("%d revocations, %d blocks, %d logouts owed and %d sent acknowledged, %d operations failed, the slowest took %s", len(l.revoked), len(l.blocked), len(l.owed), len(l.sent), l.failures.Load(), time.Duration(l.slowest.Load()))
+	if len(l.revoked) == 0 || len(l.blocked) == 0 || len(l.owed) == 0 || len(l.sent) == 0 {
+		t.Error("nothing was revoked, blocked, owed or sent: the test shows nothing")
 	}
 }
 
@@ -463,98 +480,6 @@ func TestSlotMoves(t *testing.T) {
 	rotateAll()
 	l.progress(20)
 	l.finish()
-}
-
-func TestConnectionCut(t *testing.T) {
-	proxy := redistest.NewProxy(t, redistest.Single(t).Addr)
-	s := open(t, "redis://"+proxy.Addr)
-	ctx := t.Context()
-	for name, next := range map[string]func(int, ...string) <-chan struct{}{"Before": proxy.CutBeforeRequest, "After": proxy.CutAfterRequest} {
-		t.Run(name, func(t *testing.T) {
-			var last <-chan struct{}
-			cut := func(what string) {
-				t.Helper()
-				happened(t, last)
-				last = next(1, what)
-			}
-			id := storage.GrantID(name + ".s.g")
-			after := name == "After"
-			cut("evalsha")
-			check(t, s.CreateGrant(ctx, grant(id))) // it asks again, and knows its own
-			want(t, s.CreateGrant(ctx, grant(id)), storage.ErrExists)
-
-			cut("evalsha")
-			want(t, s.Redeem(ctx, redemption(id)), storage.ErrUnknown)
-			if err := s.Redeem(ctx, redemption(id)); after && !errors.Is(err, storage.ErrReused) || !after && err != nil {
-				t.Errorf("redeemed again: %v", err)
-			}
-
-			id += "2"
-			family(t, s, id)
-			cut("evalsha")
-			check(t, s.Rotate(ctx, rotation(id, 1)))
-			st, err := s.Standing(ctx, id, "spa")
-			check(t, err)
-			if st.Grant.Generation != 2 {
-				t.Errorf("generation %d after one rotation", st.Grant.Generation)
-			}
-
-			cut("evalsha")
-			check(t, s.CreateUser(ctx, storage.User{ID: storage.UserID(name), Name: name}))
-			u, err := s.UserByName(ctx, name)
-			check(t, err)
-			u.Email = "x@example.com"
-			cut("evalsha")
-			check(t, s.UpdateUser(ctx, u))
-			want(t, s.UpdateUser(ctx, u), storage.ErrConflict)
-			cut("evalsha")
-			check(t, s.RemoveUser(ctx, u.ID))
-
-			// Whoever can't tell its own use from another's does not pass.
-			key := [32]byte([]byte(fmt.Sprintf("%-32s", name)))
-			cut("evalsha")
-			want(t, s.Once(ctx, key, start, start.Add(time.Minute)), storage.ErrUnknown)
-			if err := s.Once(ctx, key, start, start.Add(time.Minute)); after != errors.Is(err, storage.ErrExists) || !after && err != nil {
-				t.Errorf("once more: %v", err)
-			}
-			p := pushed
-			p.ID = key
-			cut("evalsha")
-			check(t, s.PushRequest(ctx, p, start))
-			want(t, s.PushRequest(ctx, p, start), storage.ErrExists)
-
-			x := storage.SessionID(name + ".s")
-			cut("evalsha")
-			check(t, s.AddLogouts(ctx, []storage.Logout{logout(x)}))
-			cut("evalsha")
-			_, err = s.ClaimLogouts(ctx, start, start.Add(time.Minute), 10)
-			want(t, err, storage.ErrUnknown)
-			// If it was claimed, it comes again when its time has come.
-			for at, n := range map[time.Duration]int{time.Second: 0, time.Minute: 1} {
-				if at == time.Second && !after {
-					continue
-				}
-				list, err := s.ClaimLogouts(ctx, start.Add(at), start.Add(2*time.Minute), 10)
-				check(t, err)
-				if len(list) != n {
-					t.Errorf("%d are claimed after %s, %d expected", len(list), at, n)
-				}
-			}
-			cut("evalsha")
-			check(t, s.DeferLogout(ctx, "spa", x, start))
-			cut("evalsha")
-			check(t, s.FinishLogout(ctx, "spa", x))
-			if list, err := s.ClaimLogouts(ctx, start.Add(time.Hour), start.Add(2*time.Hour), 10); err != nil || len(list) != 0 {
-				t.Errorf("after it was sent: %v, %v", list, err)
-			}
-
-			cut("get")
-			if _, err := s.Standing(ctx, id, "spa"); err != nil {
-				t.Errorf("a read was not repeated: %v", err)
-			}
-			happened(t, last)
-		})
-	}
 }
 
 func TestSlow(t *testing.T) {
