@@ -79,11 +79,11 @@ func (s *Server) identified(t *tokenRequest) error {
 	case named != "" && named != id:
 		return oauth.Errorf(oauth.InvalidClient, badCredential, "client_id is another one than the credential's")
 	}
-	find := s.recentClient
-	if t.form.Get("grant_type") == oauth.ClientCredentials {
-		find = s.client // no grant's record will tell that the client was changed
+	read := s.recentClient
+	if g := t.form.Get("grant_type"); t.credential.method != clients.None && g != oauth.AuthorizationCode && g != oauth.RefreshToken {
+		read = s.client // no grant will tell that the client has changed, perhaps its credential
 	}
-	c, err := find(t.r.Context(), id)
+	c, err := read(t.r.Context(), id)
 	if err != nil {
 		if e := oauth.As(err); e.Code == oauth.InvalidClient && len(t.r.Header["Authorization"]) > 0 {
 			e.Status = http.StatusUnauthorized // RFC 6749 §5.2
@@ -100,10 +100,7 @@ const badCredential = "The client's credential is missing or wrong."
 // public client that sends one is mistaken about what protects it.
 func (s *Server) authenticated(t *tokenRequest) error {
 	c := t.client
-	registered := c.AuthMethod
-	if registered == "" {
-		registered = clients.None
-	}
+	registered := c.Method()
 	var cause error
 	switch {
 	case t.credential.method != registered && registered == clients.None:

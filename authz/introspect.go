@@ -72,10 +72,7 @@ func (s *Server) resourceServer(t *tokenRequest) (clients.ResourceServer, error)
 		return refuse("no credential")
 	}
 	rs, err := s.Store.ResourceServer(r.Context(), t.credential.client)
-	registered := rs.AuthMethod
-	if registered == "" {
-		registered = clients.SecretBasic
-	}
+	registered := rs.Method()
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
 		return refuse("unknown resource server")

@@ -461,7 +461,14 @@ func testRotate(t *testing.T, s storage.Store, _ Opener) {
 	g := grant("u1.s1.absolute")
 	check(t, s.CreateGrant(ctx, g))
 	check(t, s.Redeem(ctx, storage.Redemption{Grant: "u1.s1.absolute", At: start, IdleExpires: start.Add(9 * time.Hour), Expires: start.Add(time.Hour)}))
-	rot := rotation(1, start.Add(time.Hour))
+	rot := rotation(1, start)
+	rot.Grant = "u1.s1.absolute"
+	check(t, s.Rotate(ctx, rot))
+	// It goes idle no sooner than was said before.
+	if st, err := s.Standing(ctx, rot.Grant, "spa"); err != nil || !st.Grant.IdleExpires.Equal(start.Add(9*time.Hour)) {
+		t.Errorf("after a rotation it is idle at %s: %v", st.Grant.IdleExpires, err)
+	}
+	rot = rotation(2, start.Add(time.Hour))
 	rot.Grant = "u1.s1.absolute"
 	want(t, s.Rotate(ctx, rot), storage.ErrExpired)
 }
