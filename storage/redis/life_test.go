@@ -10,9 +10,9 @@ import (
 	"github.com/solegate/solegate/storage/redis/redistest"
 )
 
-// TestLives: what is kept for a while is kept as long as its own times say,
-// and somewhat longer, whatever time it is here; and nothing stays for ever.
-func TestLives(t *testing.T) {
+// TestShortLives: what is kept for a while is kept as long as its own times
+// say, and somewhat longer, whatever time it is here.
+func TestShortLives(t *testing.T) {
 	server := redistest.Single(t)
 	s := open(t, "redis://"+server.Addr)
 	used := [32]byte{1}
