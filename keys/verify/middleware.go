@@ -27,10 +27,11 @@ func NewContext(ctx context.Context, t *Token) context.Context {
 
 // Require lets a request through if it brings a token that passes and has all
 // of the scopes: as DPoP with its proof if it is bound to a key (RFC 9449 §7.1),
-// as Bearer if it is not (RFC 6750 §2.1). Otherwise it answers as [Verifier.Refuse] does: 401
-// without a token or with a bad one or without a good proof, 403 if a scope is
-// missing, 400 if the token stands where it must not, 503 while the issuer's
-// keys are not known or the proof can't be held against the used ones.
+// as Bearer if it is not (RFC 6750 §2.1). Otherwise it answers as
+// [Verifier.Refuse] does: 401 without a token, with a bad one or without a good
+// proof, 403 if a scope is missing, 400 if the token stands where it must not,
+// 503 while the issuer's keys are not known or the proof can't be held against
+// the used ones.
 func (v *Verifier) Require(scopes ...string) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -54,7 +55,8 @@ func (v *Verifier) Require(scopes ...string) func(http.Handler) http.Handler {
 
 // VerifyRequest checks a request as Require does, for those who can't use it.
 // The error is an [*Error]; answer with Refuse. A request that passes has used
-// up its proof: check it once.
+// up its proof: check it once. With Config.DPoPNonceKey, Require also tells a
+// client the next nonce when it passes; here it learns it from a refusal.
 func (v *Verifier) VerifyRequest(r *http.Request, scopes ...string) (*Token, error) {
 	t, _, err := v.request(r, scopes)
 	return t, err
