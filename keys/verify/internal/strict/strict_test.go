@@ -2,8 +2,11 @@ package strict
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -80,6 +83,19 @@ func TestVerifyTakesTheKeysAlgorithmOnly(t *testing.T) {
 		if got := Verify(algorithm, public, []byte("x"), signature); got != want {
 			t.Errorf("%q: %v, %v expected", algorithm, got, want)
 		}
+	}
+	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256([]byte("x"))
+	r, s, err := ecdsa.Sign(rand.Reader, ec, digest[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	signature64 := append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
+	if !Verify("ES256", &ec.PublicKey, []byte("x"), signature64) || Verify("PS256", &ec.PublicKey, []byte("x"), signature64) || Verify("ES256", &ec.PublicKey, []byte("x"), append(signature64, 0)) {
+		t.Error("ES256 does not verify, or verifies as something else")
 	}
 	if Verify("EdDSA", public, []byte("y"), signature) || Verify("EdDSA", nil, []byte("x"), signature) {
 		t.Error("another text or no key verifies")
