@@ -244,3 +244,50 @@ func (w *world) bearer() string {
 	}
 	return l.Access
 }
+
+// A script in the page may ask for a login of its own: the person is signed in,
+// so nothing would be asked, and the code would come to the page's own origin.
+func TestC21ScriptAsksForTokensForAKeyOfItsOwn(t *testing.T) {
+	w := newWorld(t)
+	b := chromium(t)
+	w.signedIn(b)
+	thief := newProgram(t)
+	request := w.AuthURL + "/authorize?" + url.Values{
+		"response_type": {"code"}, "client_id": {string(w.Client.ID)}, "redirect_uri": {string(w.Client.RedirectURIs[0])}, "scope": {"openid"},
+		"code_challenge": {authztest.Challenge(authztest.Verifier)}, "code_challenge_method": {"S256"}, "dpop_jkt": {thief.key.JKT},
+		"prompt": {"none"}, "state": {"thief"},
+	}.Encode()
+	redeemed := func() (n int) {
+		for _, g := range w.grants() {
+			if !g.RedeemedAt.IsZero() {
+				n++
+			}
+		}
+		return n
+	}
+
+	before := len(w.grants())
+	b.eval(`(() => { window.loaded = false; const frame = document.createElement("iframe"); frame.id = "thief"; frame.onload = () => { loaded = true }; frame.src = "` + request + `"; document.body.append(frame); return 0 })()`)
+	b.waitFor(`window.loaded`)
+	if seen := b.eval(`(() => { try { return document.getElementById("thief").contentWindow.location.href } catch { return "not this origin" } })()`); strings.Contains(seen, "code=") {
+		t.Errorf("the script sees %s in the frame", seen)
+	}
+	if n := len(w.grants()); n != before {
+		t.Errorf("%d grants, %d before the frame", n, before)
+	}
+
+	// A pop-up gets its code, as it is a login like others, but the script
+	// loses its handle on the way, and the app refuses it.
+	b.eval(`(window.seen = [], window.popup = open("` + request + `", "thief", "popup"), window.watch = setInterval(() => {
+		try { seen.push(popup.closed ? "closed" : popup.location.href) } catch { seen.push("not this origin") }
+	}, 5), 0)`)
+	popup := b.other(w.SPAURL)
+	popup.fails("Back from the login")
+	b.waitFor(`seen.at(-1) === "closed"`)
+	if seen := b.eval(`(clearInterval(watch), [...new Set(seen)].join(" "))`); strings.Contains(seen, "code=") {
+		t.Errorf("the script sees %s in the pop-up", seen)
+	}
+	if n := redeemed(); n != 1 {
+		t.Errorf("%d grants were redeemed, the app's own expected", n)
+	}
+}
