@@ -61,8 +61,8 @@ func basicCredential(r *http.Request) (clients.ID, string, error) {
 		return "", "", errors.New("no HTTP Basic credential")
 	}
 	id, err := url.QueryUnescape(user)
-	if err != nil {
-		return "", "", errors.New("malformed HTTP Basic user name")
+	if err != nil || id == "" {
+		return "", "", errors.New("malformed HTTP Basic user name, or none")
 	}
 	if secret, err = url.QueryUnescape(secret); err != nil {
 		return "", "", errors.New("malformed HTTP Basic password")
