@@ -44,9 +44,9 @@ var checks = []struct {
 	{every, (*Server).knownClient},            // RFC 6749 §2.2: whose redirect URIs to compare
 	{every, (*Server).redirectURI},            // RFC 9700 §2.1: from here on errors go to the client
 	{every, (*Server).stateLength},            // before it is echoed
-	{front, (*Server).mustPush},               // RFC 9126 §6: nothing else of the front channel counts then
+	{front | again, (*Server).mustPush},       // RFC 9126 §6: nothing else of the front channel counts then
 	{entry, (*Server).noRequestObject},        // RFC 9101: refused, never fetched
-	{entry, (*Server).responseType},           // RFC 9700 §2.1.2: code only
+	{entry, (*Server).responseType},           // RFC 9700 §2.1.2: code only, and only who may redeem one
 	{entry, (*Server).responseMode},           // the code travels in the query, nowhere else
 	{every, (*Server).nonce},                  // OpenID Connect Core §3.1.2.1
 	{every, (*Server).scope},                  // RFC 6749 §3.3
@@ -241,6 +241,9 @@ func (s *Server) noRequestObject(a *authorization) error {
 }
 
 func (s *Server) responseType(a *authorization) error {
+	if !a.client.HasGrantType(oauth.AuthorizationCode) {
+		return oauth.Errorf(oauth.UnauthorizedClient, "The client may not use this grant type.", "client %s is not registered for %s", a.client.ID, oauth.AuthorizationCode)
+	}
 	switch a.form.Get("response_type") {
 	case "code":
 		return nil
@@ -453,6 +456,7 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request, a *authorization
 		s.refuseAuthorization(w, r, a, err)
 		return
 	}
+	a.pushed = "" // used: what the client is told from here on is no second use
 	code, grant, err := s.provider.Authorize(r.Context(), provider.Authorization{
 		Client: a.client, Session: session, RedirectURI: a.redirectURI, State: a.state,
 		Scope: a.scope, Resource: a.resource, Nonce: a.nonce, CodeChallenge: a.codeChallenge, JKT: a.jkt,

@@ -61,8 +61,8 @@ func basicCredential(r *http.Request) (clients.ID, string, error) {
 		return "", "", errors.New("no HTTP Basic credential")
 	}
 	id, err := url.QueryUnescape(user)
-	if err != nil {
-		return "", "", errors.New("malformed HTTP Basic user name")
+	if err != nil || id == "" {
+		return "", "", errors.New("malformed HTTP Basic user name, or none")
 	}
 	if secret, err = url.QueryUnescape(secret); err != nil {
 		return "", "", errors.New("malformed HTTP Basic password")
@@ -79,7 +79,11 @@ func (s *Server) identified(t *tokenRequest) error {
 	case named != "" && named != id:
 		return oauth.Errorf(oauth.InvalidClient, badCredential, "client_id is another one than the credential's")
 	}
-	c, err := s.recentClient(t.r.Context(), id)
+	read := s.recentClient
+	if g := t.form.Get("grant_type"); t.credential.method != clients.None && g != oauth.AuthorizationCode && g != oauth.RefreshToken {
+		read = s.client // no grant will tell that the client has changed, perhaps its credential
+	}
+	c, err := read(t.r.Context(), id)
 	if err != nil {
 		if e := oauth.As(err); e.Code == oauth.InvalidClient && len(t.r.Header["Authorization"]) > 0 {
 			e.Status = http.StatusUnauthorized // RFC 6749 §5.2
@@ -96,10 +100,7 @@ const badCredential = "The client's credential is missing or wrong."
 // public client that sends one is mistaken about what protects it.
 func (s *Server) authenticated(t *tokenRequest) error {
 	c := t.client
-	registered := c.AuthMethod
-	if registered == "" {
-		registered = clients.None
-	}
+	registered := c.Method()
 	var cause error
 	switch {
 	case t.credential.method != registered && registered == clients.None:
@@ -119,7 +120,17 @@ func (s *Server) authenticated(t *tokenRequest) error {
 		return nil
 	}
 	s.audit.Record(t.r.Context(), audit.Event{What: "client refused", Client: c.ID, Reason: cause.Error(), Address: s.address(t.r), Request: s.requestID(t.r)})
-	return &oauth.Error{Code: oauth.InvalidClient, Status: http.StatusUnauthorized, Description: badCredential, Cause: cause}
+	return &oauth.Error{Code: oauth.InvalidClient, Status: basicStatus(registered, t.credential), Description: badCredential, Cause: cause}
+}
+
+// basicStatus is 401, which comes with a challenge for HTTP Basic, where that
+// was tried or would be right, and else 400 (RFC 6749 §5.2): libraries take a
+// challenge for one of the resource's and don't look at the error.
+func basicStatus(registered clients.AuthMethod, presented credential) int {
+	if registered == clients.SecretBasic || presented.method == clients.SecretBasic {
+		return http.StatusUnauthorized
+	}
+	return http.StatusBadRequest
 }
 
 // assertedOnce refuses an assertion that was used before, here or at another
@@ -129,5 +140,5 @@ func (s *Server) assertedOnce(t *tokenRequest) error {
 		return nil
 	}
 	return s.once(t.r.Context(), t.assertion.replay, t.assertion.expires,
-		&oauth.Error{Code: oauth.InvalidClient, Status: http.StatusUnauthorized, Description: badAssertion, Cause: errors.New("the assertion was used before")})
+		&oauth.Error{Code: oauth.InvalidClient, Description: badAssertion, Cause: errors.New("the assertion was used before")})
 }

@@ -219,6 +219,20 @@ func TestSecret(t *testing.T) {
 	if strings.Contains(s.Log.String(), secret) {
 		t.Error("the secret is in the log")
 	}
+	// A secret that was replaced is worth nothing at once.
+	now, err := s.Store.Client(t.Context(), c.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := now.NewSecret(rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Store.UpdateClient(t.Context(), now); err != nil {
+		t.Fatal(err)
+	}
+	if got := postWith(t, s, "/token", form, "Authorization", basic(c.ID, secret)); got.Error != "invalid_client" {
+		t.Errorf("the old secret: %+v", got)
+	}
 }
 
 // TestConfidentialClientKeepsItsRefreshToken: it is bound to the client's

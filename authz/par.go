@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -59,11 +60,27 @@ func (s *Server) par(w http.ResponseWriter, r *http.Request) {
 		s.refuseJSON(w, r, err)
 		return
 	}
-	sealed := s.Ring.Seal(pushedPurpose, marshal(pushedAuthorization{s.randomText(16), t.client.ID, travelling(a.form), s.Now()}))
+	uri := requestURIPrefix + s.Ring.Seal(pushedPurpose, marshalPlain(pushedAuthorization{s.randomText(16), t.client.ID, travelling(a.form), s.Now()}))
+	if len(uri) > maxParameter { // the authorization endpoint would not take it
+		s.refuseJSON(w, r, oauth.Errorf(oauth.InvalidRequest, "The request is too large to be pushed.", "the request_uri has %d bytes, at most %d", len(uri), maxParameter))
+		return
+	}
 	s.writeTokens(w, http.StatusCreated, marshal(struct {
 		RequestURI string `json:"request_uri"`
 		ExpiresIn  int64  `json:"expires_in"` // seconds
-	}{requestURIPrefix + sealed, int64(pushedLife / time.Second)}))
+	}{uri, int64(pushedLife / time.Second)}))
+}
+
+// marshalPlain is marshal for what no browser reads: without the escapes for
+// HTML a state of angle brackets is a sixth as long.
+func marshalPlain(v any) []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
 }
 
 func isPushed(form url.Values) bool {
@@ -114,7 +131,7 @@ func (s *Server) pushedOnce(a *authorization) error {
 }
 
 func (s *Server) mustPush(a *authorization) error {
-	if a.client.MustPush() {
+	if a.client.MustPush() && a.pushed == "" {
 		return oauth.Errorf(oauth.InvalidRequest, "The request must be pushed.", "client %s must push its requests", a.client.ID)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/solegate/solegate/authz"
 	"github.com/solegate/solegate/authz/authztest"
 	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/keys"
 )
 
 func TestPushedRequest(t *testing.T) {
@@ -150,7 +151,7 @@ func TestPushedProofBindsTheCode(t *testing.T) {
 
 // TestHardenedProfile: one switch.
 func TestHardenedProfile(t *testing.T) {
-	s := authztest.New(t)
+	s := authztest.New(t, func(c *authz.Config) { c.AccessTokenAlg = keys.RS256 })
 	s.UpdateClient(func(c *clients.Client) { c.Profile = clients.Hardened })
 	key := s.Key()
 	app := s.With(key)
@@ -172,6 +173,9 @@ func TestHardenedProfile(t *testing.T) {
 	tokens := app.Redeem(code)
 	if tokens.TokenType != "DPoP" || jktOf(t, tokens) != key.JKT {
 		t.Fatalf("got %+v", tokens)
+	}
+	if alg := headerOf(t, tokens.AccessToken)["alg"]; alg != "ES256" {
+		t.Errorf("alg %v: FAPI 2.0 §5.4.1 allows no RS256", alg)
 	}
 	late := b.Visit(app.Push().RequestURI).Answer().Get("code")
 	s.Clock.Advance(time.Minute)

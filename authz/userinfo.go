@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -101,10 +102,7 @@ func (s *Server) possessed(w http.ResponseWriter, r *http.Request, scheme, token
 	if scheme != "DPoP" {
 		return oauth.Errorf(oauth.InvalidToken, "The access token is bound to a key: the scheme DPoP is expected.", "a bound token as Bearer")
 	}
-	if c.MustHaveNonce() {
-		s.sendNonce(w)
-	}
-	proof, err := s.checkProof(r, c, token)
+	proof, err := s.checkProof(w, r, c, token)
 	switch {
 	case err != nil:
 	case proof == nil:
@@ -178,6 +176,9 @@ func (s *Server) liveToken(ctx context.Context, token string) (t provider.Access
 		if err == nil && t.ClientEpoch != c.Epoch {
 			err = revocation.ErrClientRevoked
 		}
+		if err == nil {
+			err = stillMay(t, c)
+		}
 		if err != nil && oauth.As(err).Code != oauth.TemporarilyUnavailable {
 			err = oauth.Errorf(oauth.InvalidToken, refusal, "%w", err)
 		}
@@ -195,10 +196,23 @@ func (s *Server) liveToken(ctx context.Context, token string) (t provider.Access
 		}
 		return t, st, c, oauth.Errorf(oauth.InvalidToken, refusal, "%w", err)
 	}
-	if err := revocation.Live(st, c, s.Now()); err != nil {
+	err = revocation.Live(st, c, s.Now())
+	if err == nil {
+		err = stillMay(t, c)
+	}
+	if err != nil {
 		return t, st, c, oauth.Errorf(oauth.InvalidToken, refusal, "grant %s: %w", t.Grant, err)
 	}
 	return t, st, c, nil
+}
+
+// stillMay refuses a bearer token of a client that has had to prove its key
+// since: the switch ends what was issued before it.
+func stillMay(t provider.AccessToken, c clients.Client) error {
+	if t.JKT() == "" && c.MustProve() {
+		return fmt.Errorf("it is bound to no key, and client %s must prove one", c.ID)
+	}
+	return nil
 }
 
 // grantOf returns the grant that a token of client c belongs to, or "" if it

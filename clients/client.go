@@ -5,6 +5,9 @@
 // The package does no I/O. A Client that came out of [Client.Validate] without
 // an error is safe to serve: its redirect URIs and origins are exact strings
 // that are compared whole, byte for byte, and never normalised (RFC 9700 §2.1).
+// It has the one credential that its AuthMethod is about: a secret, which
+// [Client.CheckSecret] compares, or public keys, which [Client.Keys] returns; a
+// public client has none.
 package clients
 
 import (

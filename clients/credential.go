@@ -109,9 +109,6 @@ func (c *Client) withoutPeople() bool {
 // With development set, http is allowed on loopback. What address the host
 // stands for is for the sender to check, at each delivery.
 func ParseLogoutURI(s string, development bool) (string, error) {
-	if strings.Contains(s, "#") {
-		return "", errors.New("it has a fragment, which is never sent")
-	}
 	if err := checkURL(s, development); err != nil {
 		return "", err
 	}

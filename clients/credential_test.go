@@ -126,6 +126,23 @@ func TestHardenedPublicClientIsFine(t *testing.T) {
 	}
 }
 
+func TestWhoMayComeWithoutPKCE(t *testing.T) {
+	for name, c := range map[string]struct {
+		client clients.Client
+		want   bool
+	}{
+		"a backend that says so": {clients.Client{OptionalPKCE: true, AuthMethod: clients.SecretBasic}, true},
+		"one that does not":      {clients.Client{AuthMethod: clients.SecretBasic}, false},
+		"a hardened one":         {clients.Client{OptionalPKCE: true, AuthMethod: clients.PrivateKeyJWT, Profile: clients.Hardened}, false},
+		"a public client":        {clients.Client{OptionalPKCE: true}, false},
+		"that says it is one":    {clients.Client{OptionalPKCE: true, AuthMethod: clients.None}, false},
+	} {
+		if got := c.client.MayOmitPKCE(); got != c.want {
+			t.Errorf("%s: %t, want %t", name, got, c.want)
+		}
+	}
+}
+
 func TestMachineGetsNoScopesOfPeople(t *testing.T) {
 	c := backend(t)
 	c.GrantTypes, c.RedirectURIs = []string{"client_credentials"}, nil

@@ -113,7 +113,7 @@ func checkURL(s string, development bool) error {
 		}
 	}
 	if strings.Contains(s, "#") {
-		return errors.New("it has a fragment: a redirect can't carry one (RFC 6749 §3.1.2)")
+		return errors.New("it has a fragment, which is never sent (RFC 6749 §3.1.2)")
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Opaque != "" {

@@ -115,6 +115,15 @@ func openKey(m Master, k storage.Key) (*key, error) {
 
 var b64 = base64.RawURLEncoding
 
+// decode reads base64url in its one canonical spelling. The standard library
+// skips line breaks even where it is strict.
+func decode(text string) ([]byte, error) {
+	if strings.ContainsAny(text, "\r\n") {
+		return nil, errors.New("a line break in base64url")
+	}
+	return b64.Strict().DecodeString(text)
+}
+
 // Sign signs claims, a JSON object, and returns the JWS in compact form with
 // alg, kid and typ in its header (RFC 7515 §7.1).
 func (r *Ring) Sign(a Algorithm, typ string, claims []byte) (string, error) {
@@ -179,7 +188,7 @@ func (r *Ring) Verify(compact, typ string) ([]byte, error) {
 	var decoded [3][]byte
 	for i, part := range parts {
 		var err error
-		if decoded[i], err = b64.Strict().DecodeString(part); err != nil {
+		if decoded[i], err = decode(part); err != nil {
 			return nil, fmt.Errorf("%w: not canonical base64url", ErrToken)
 		}
 	}

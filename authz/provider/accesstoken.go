@@ -9,6 +9,8 @@ import (
 	"github.com/ory/fosite"
 
 	"github.com/solegate/solegate/authz/oauth"
+	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/keys"
 	"github.com/solegate/solegate/storage"
 )
 
@@ -89,7 +91,11 @@ func (s strategy) GenerateAccessToken(ctx context.Context, _ fosite.Requester) (
 	if err != nil {
 		return "", "", err
 	}
-	token, err := p.Ring.Sign(p.AccessTokenAlg, AccessTokenType, claims)
+	alg := p.AccessTokenAlg
+	if w.client.Profile == clients.Hardened && alg == keys.RS256 {
+		alg = keys.ES256 // FAPI 2.0 Security Profile §5.4.1
+	}
+	token, err := p.Ring.Sign(alg, AccessTokenType, claims)
 	return token, "", err
 }
 

@@ -140,11 +140,19 @@ type client struct{ clients.Client }
 
 func (c client) GetID() string                      { return string(c.ID) }
 func (c client) GetHashedSecret() []byte            { return nil }
-func (c client) GetGrantTypes() fosite.Arguments    { return grantTypes } // Token has decided
 func (c client) GetResponseTypes() fosite.Arguments { return responseTypes }
 func (c client) GetScopes() fosite.Arguments        { return c.Scopes }
 func (c client) IsPublic() bool                     { return !c.Confidential() }
 func (c client) GetAudience() fosite.Arguments      { return c.Audiences }
+
+// GetGrantTypes tells fosite whether to issue a refresh token. Whether the grant
+// of the request is the client's, Token has decided.
+func (c client) GetGrantTypes() fosite.Arguments {
+	if c.HasGrantType(oauth.RefreshToken) {
+		return grantTypes
+	}
+	return withoutRefresh
+}
 func (c client) GetRedirectURIs() []string {
 	uris := make([]string, len(c.RedirectURIs))
 	for i, u := range c.RedirectURIs {
@@ -157,8 +165,9 @@ func (c client) GetResponseModes() []fosite.ResponseModeType {
 }
 
 var (
-	grantTypes    = fosite.Arguments(GrantTypes())
-	responseTypes = fosite.Arguments{"code"}
+	grantTypes     = fosite.Arguments(GrantTypes())
+	withoutRefresh = fosite.Arguments{oauth.AuthorizationCode, oauth.ClientCredentials}
+	responseTypes  = fosite.Arguments{"code"}
 )
 
 // session is fosite's session, which holds nothing: the grant does. Expiries

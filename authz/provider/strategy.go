@@ -110,8 +110,9 @@ func parse(s, prefix string, size int) (id storage.GrantID, proof []byte, ok boo
 		return "", nil, false
 	}
 	id = storage.GrantID(s[:end])
+	// The decoder skips line breaks: what has them is shorter, and not ours.
 	proof, err := b64.DecodeString(s[end+1:])
-	return id, proof, err == nil && id.User() != ""
+	return id, proof, err == nil && len(proof) == size && id.User() != ""
 }
 
 // Signatures are fosite's storage keys. Ours is the grant's id: no key ever

@@ -98,16 +98,18 @@ func (w *work) code(ctx context.Context) (*storage.Standing, error) {
 }
 
 // bound refuses a request that does not prove the key that the grant is bound
-// to: the code's (RFC 9449 §10), and a public client's family (§5). What a
-// confidential client holds is bound by its credential, so it may come with
-// another key, but never with none: that would turn what is bound into bearer
-// tokens. Nothing is consumed.
+// to: the code's (RFC 9449 §10), and a public client's family (§5). A public
+// client's family that began without a key never gets one: each refresh token
+// that is issued with a proof must be bound to its key, and whoever stole the
+// one before would choose it. What a confidential client holds is bound by its
+// credential, so it may come with another key, but never with none: that would
+// turn what is bound into bearer tokens. Nothing is consumed.
 func (w *work) bound(refusal string) error {
 	g := w.standing.Grant
 	code := w.form.Get("grant_type") == oauth.AuthorizationCode
 	switch {
-	case g.JKT == "" && w.client.MustProve() && !code && !w.client.Confidential():
-		return oauth.Errorf(oauth.InvalidGrant, refusal, "grant %s is bound to no key, which client %s may not have any more", g.ID, w.client.ID)
+	case g.JKT == "" && w.jkt != "" && !code && !w.client.Confidential():
+		return oauth.Errorf(oauth.InvalidGrant, refusal, "grant %s of client %s is bound to no key, and there is a proof", g.ID, w.client.ID)
 	case g.JKT == "" || g.JKT == w.jkt:
 		return nil
 	case w.jkt == "":
@@ -170,8 +172,8 @@ func (w *work) refreshable(ctx context.Context) (*storage.Standing, error) {
 	if generation == g.Generation {
 		return st, key
 	}
-	if again := generation+1 == g.Generation && w.now.Sub(g.RotatedAt) <= w.provider.RefreshGrace; again && key == nil {
-		return st, nil
+	if again := generation+1 == g.Generation && w.now.Sub(g.RotatedAt) <= w.provider.RefreshGrace; again && (key == nil || g.JKT == "") {
+		return st, key
 	} else if again {
 		// Within the grace window the same client asks again. With another
 		// key it is not the same one: the token was stolen.
@@ -242,7 +244,7 @@ func (w *work) reused(ctx context.Context, reason string) {
 }
 
 func (w *work) refreshTokenGranted() bool {
-	return oauth.Has(w.standing.Grant.Scope, oauth.OfflineAccess)
+	return oauth.Has(w.standing.Grant.Scope, oauth.OfflineAccess) && w.client.HasGrantType(oauth.RefreshToken)
 }
 
 func (w *work) refreshIdle() time.Duration {

@@ -210,12 +210,11 @@ func (a *app) declare(ctx context.Context, c *configuration, store storage.Store
 	revoker := revocation.New(store, audit.New(log), time.Now)
 	declared := map[clients.ID]bool{}
 	for _, settings := range c.Clients {
-		want := settings.client()
-		declared[want.ID] = true
-		warnings, err := want.Validate(c.Development)
+		want, warnings, err := settings.client(c.Development)
 		if err != nil {
-			return err
+			return fmt.Errorf("client %s of the configuration file: %w", settings.ID, err)
 		}
+		declared[want.ID] = true
 		for _, w := range warnings {
 			log.Warn("declared client", "client", want.ID, "warning", w)
 		}

@@ -37,8 +37,9 @@ type parameter struct{ name, value string }
 // Who came without a token is told each scheme that there is, in a line of its
 // own. Who came with one is told the error in a challenge of the scheme it
 // used; only the error invalid_token for Bearer names DPoP too, as the token may
-// be one that is bound. A client that uses DPoP so finds one challenge, in which it looks for
-// use_dpop_nonce.
+// be one that is bound. So a client that uses DPoP finds one challenge to look
+// for use_dpop_nonce in. Lines of their own are for clients that read the first
+// one only; fetch joins them, and oauth4webapi reads that.
 func (v *Verifier) Refuse(w http.ResponseWriter, r *http.Request, err error, scopes ...string) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")

@@ -48,13 +48,10 @@ func newMemory(size int, now func() time.Time, log *slog.Logger) *memory {
 func (m *memory) Once(_ context.Context, key [32]byte, until time.Time) (bool, error) {
 	now := m.now().Unix()
 	end := until.Unix()
-	if until.Nanosecond() > 0 {
-		end++
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if now != m.swept {
-		m.forget(now - 1) // what ends now is still refused for being used
+		m.forget(now - 1) // not what ends in this very second
 		m.swept = now
 	}
 	if _, ok := m.used[key]; ok {

@@ -12,9 +12,11 @@
 //	who := verify.FromContext(r.Context()).Subject
 //
 // Use [New] once and [Verifier.Require] around each handler. Use
-// [Verifier.Verify] only where there is no HTTP request. The rest is optional:
-// [Verifier.CORS] when the app is on another origin than the API,
-// [Verifier.Metadata] to tell clients where to log in (RFC 9728).
+// [Verifier.VerifyRequest] and [Verifier.Refuse] only where there is no
+// handler to put it around, and [Verifier.Verify] only where there is no HTTP
+// request. The rest is optional: [Verifier.RequireLogin] where a login of this
+// morning is not enough, [Verifier.CORS] when the app is on another origin than
+// the API, [Verifier.Metadata] to tell clients where to log in (RFC 9728).
 //
 // # What is checked
 //
@@ -23,8 +25,32 @@
 // its algorithm is allowed and is the key's own; its key is one that the issuer
 // publishes at this time; the signature is right; iss is the issuer and aud the
 // audience, byte for byte; exp, iat, sub, client_id and jti are there; it has
-// not expired and was not issued in the future. A token that is bound to a key
-// (cnf) is refused as a bearer token.
+// not expired and was not issued in the future.
+//
+// # DPoP
+//
+// A token that is bound to a key (RFC 9449, cnf.jkt) passes with the DPoP
+// scheme and one proof: by that key, made just now, for this method, this
+// address and this token, and never seen before. It is refused as Bearer, so
+// who steals it can do nothing with it; and a token that is not bound is
+// refused as DPoP. Both schemes are accepted side by side unless RequireDPoP is
+// set. A cnf that holds anything but a jkt is refused.
+//
+// The address is [Config].PublicURL and the request's path. Set it if Audience
+// is no https URL, or a proxy takes a part of the path away. The request's Host
+// and X-Forwarded-Host are not looked at: nothing breaks if a proxy rewrites
+// them, and nobody can choose them. If a handler outside of Require takes a
+// part of the path away, as [http.StripPrefix] does, that part belongs to
+// PublicURL, too.
+//
+// A proof lives a minute. In that time this process accepts it once, and
+// another replica once more, unless Replays is one that they share. With
+// DPoPNonceKey a proof needs a nonce of this API on top, which keeps out proofs
+// that were made in advance; clients learn it from the answers.
+//
+// The package [github.com/solegate/solegate/keys/verify/dpop] says what a proof
+// must be. It is checked after the token, and marked as used when all else is
+// good: a request that is refused can be repeated as it is.
 //
 // # Keys
 //

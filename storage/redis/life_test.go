@@ -10,8 +10,8 @@ import (
 	"github.com/solegate/solegate/storage/redis/redistest"
 )
 
-// TestShortLives: what is kept for a while is kept as long as its own times
-// say, and somewhat longer, whatever time it is here.
+// TestShortLives: what is kept for a while is kept as long as its own times say,
+// and somewhat longer, whatever time it is here; and nothing stays for ever.
 func TestShortLives(t *testing.T) {
 	server := redistest.Single(t)
 	s := open(t, "redis://"+server.Addr)

@@ -42,6 +42,16 @@ func refused(t *testing.T, name, proof string, e dpop.Expect) {
 	}
 }
 
+// refusedKey holds that the key with the changes is refused, and in the proof.
+func refusedKey(t *testing.T, name string, k key, changes map[string]any) {
+	t.Helper()
+	jwk := change(maps.Clone(k.jwk), changes)
+	refused(t, name, k.proof(t, map[string]any{"jwk": jwk}, nil), expect())
+	if _, err := dpop.Thumbprint([]byte(text(t, jwk))); err == nil {
+		t.Errorf("%s: the key is accepted", name)
+	}
+}
+
 func TestEveryAlgorithmPasses(t *testing.T) {
 	for _, alg := range dpop.Algorithms() {
 		k := newKey(t, alg)
@@ -153,29 +163,30 @@ func TestRefusals(t *testing.T) {
 		"x one byte short":  {"x": es.jwk["x"].(string)[:42]},
 		"x with a zero":     {"x": b64(append([]byte{0}, decode(t, es.jwk["x"].(string))...))},
 	} {
-		refused(t, "EC: "+name, es.proof(t, map[string]any{"jwk": change(maps.Clone(es.jwk), jwk)}, nil), expect())
+		refusedKey(t, "EC: "+name, es, jwk)
 	}
 	for name, jwk := range map[string]map[string]any{
-		"p":               {"p": "AAAA"},
-		"q":               {"q": "AAAA"},
-		"dp":              {"dp": "AAAA"},
-		"dq":              {"dq": "AAAA"},
-		"qi":              {"qi": "AAAA"},
-		"oth":             {"oth": []any{}},
-		"for RS256":       {"alg": "RS256"},
-		"n with a zero":   {"n": b64(append([]byte{0}, decode(t, ps.jwk["n"].(string))...))},
-		"n empty":         {"n": ""},
-		"n of 4104 bits":  {"n": b64(append([]byte{0x80}, make([]byte, 512)...))},
-		"n of 2047 bits":  {"n": b64(append([]byte{0x7f}, make([]byte, 255)...))},
-		"n even":          {"n": b64(append([]byte{0x80}, make([]byte, 255)...))},
-		"e of 3":          {"e": "Aw"},
-		"e even":          {"e": b64([]byte{1, 0, 2})},
-		"e of 33 bits":    {"e": b64([]byte{1, 0, 0, 0, 1})},
-		"e of 32 bits":    {"e": b64([]byte{0x80, 0, 0, 1})},
-		"e with a zero":   {"e": b64([]byte{0, 1, 0, 1})},
-		"e non-canonical": {"e": "AQAB=="},
+		"p":                {"p": "AAAA"},
+		"q":                {"q": "AAAA"},
+		"dp":               {"dp": "AAAA"},
+		"dq":               {"dq": "AAAA"},
+		"qi":               {"qi": "AAAA"},
+		"oth":              {"oth": []any{}},
+		"for RS256":        {"alg": "RS256"},
+		"n with a zero":    {"n": b64(append([]byte{0}, decode(t, ps.jwk["n"].(string))...))},
+		"n empty":          {"n": ""},
+		"n of 4104 bits":   {"n": b64(odd(0x80, 513))},
+		"n of 2047 bits":   {"n": b64(odd(0x7f, 256))},
+		"n even":           {"n": b64(append([]byte{0x80}, make([]byte, 255)...))},
+		"e of 3":           {"e": "Aw"},
+		"e even":           {"e": b64([]byte{1, 0, 2})},
+		"e of 33 bits":     {"e": b64([]byte{1, 0, 0, 0, 1})},
+		"e that overflows": {"e": b64([]byte{1, 0, 0, 0, 0, 0, 1, 0, 1})},
+		"e of 32 bits":     {"e": b64([]byte{0x80, 0, 0, 1})},
+		"e with a zero":    {"e": b64([]byte{0, 1, 0, 1})},
+		"e non-canonical":  {"e": "AQAB=="},
 	} {
-		refused(t, "RSA: "+name, ps.proof(t, map[string]any{"jwk": change(maps.Clone(ps.jwk), jwk)}, nil), expect())
+		refusedKey(t, "RSA: "+name, ps, jwk)
 	}
 	for name, jwk := range map[string]map[string]any{
 		"d":           {"d": "AAAA"},
@@ -186,7 +197,7 @@ func TestRefusals(t *testing.T) {
 		"other alg":   {"alg": "ES256"},
 		"another kty": {"kty": "EC"},
 	} {
-		refused(t, "OKP: "+name, ed.proof(t, map[string]any{"jwk": change(maps.Clone(ed.jwk), jwk)}, nil), expect())
+		refusedKey(t, "OKP: "+name, ed, jwk)
 	}
 	refused(t, "RS256", newKey(t, "RS256").proof(t, nil, nil), expect())
 	refused(t, "RS256 under the name PS256", newKey(t, "RS256").proof(t, map[string]any{"alg": "PS256"}, nil), expect())
@@ -274,17 +285,28 @@ func TestReplayKey(t *testing.T) {
 		p    *dpop.Proof
 		same bool
 	}{
-		"signed again":      {passes(t, "again", k.proof(t, nil, map[string]any{"iat": now.Unix() + 1}), expect()), true},
-		"other spelling":    {passes(t, "spelling", k.proof(t, nil, map[string]any{"htu": "HTTPS://API.example.com:443/%6eotes?q#f"}), expect()), true},
-		"another method":    {passes(t, "method", k.proof(t, nil, map[string]any{"htm": "POST"}), post), true},
-		"another jti":       {passes(t, "jti", k.proof(t, nil, map[string]any{"jti": "id-2"}), expect()), false},
-		"another address":   {passes(t, "address", k.proof(t, nil, map[string]any{"htu": address + "/1"}), elsewhere), false},
-		"another's key":     {passes(t, "key", other.proof(t, nil, nil), expect()), false},
-		"jti takes of path": {passes(t, "border", k.proof(t, nil, map[string]any{"jti": "id-1h"}), expect()), false},
+		"signed again":    {passes(t, "again", k.proof(t, nil, map[string]any{"iat": now.Unix() + 1}), expect()), true},
+		"other spelling":  {passes(t, "spelling", k.proof(t, nil, map[string]any{"htu": "HTTPS://API.example.com:443/%6eotes?q#f"}), expect()), true},
+		"another method":  {passes(t, "method", k.proof(t, nil, map[string]any{"htm": "POST"}), post), true},
+		"another jti":     {passes(t, "jti", k.proof(t, nil, map[string]any{"jti": "id-2"}), expect()), false},
+		"another address": {passes(t, "address", k.proof(t, nil, map[string]any{"htu": address + "/1"}), elsewhere), false},
+		"another's key":   {passes(t, "key", other.proof(t, nil, nil), expect()), false},
 	} {
 		if (c.p.Replay == first) != c.same {
 			t.Errorf("%s: the same use is %v, %v expected", name, c.p.Replay == first, c.same)
 		}
+	}
+}
+
+// TestReplayKeyHasBorders has a jti that ends with what an address begins with.
+func TestReplayKeyHasBorders(t *testing.T) {
+	k := newKey(t, "ES256")
+	long, short := expect(), expect()
+	long.URI, short.URI = "https://a/https://a/", "https://a/"
+	a := passes(t, "in the path", k.proof(t, nil, map[string]any{"jti": "x", "htu": long.URI}), long)
+	b := passes(t, "in the jti", k.proof(t, nil, map[string]any{"jti": "xhttps://a/", "htu": short.URI}), short)
+	if a.Replay == b.Replay {
+		t.Error("two uses are one")
 	}
 }
 

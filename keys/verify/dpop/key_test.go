@@ -18,7 +18,7 @@ func TestThumbprint(t *testing.T) {
 			t.Errorf("%s: got %s %v, want %s", jwk, got, err, want)
 		}
 	}
-	for _, jwk := range []string{``, `{}`, `{"kty":"oct","k":"AAAA"}`, `{"kty":"RSA","e":"AQAB","n":"` + strings.Repeat("A", 5<<10) + `"}`} {
+	for _, jwk := range []string{``, `{}`, `{"kty":"oct","k":"AAAA"}`, `{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","kid":"` + strings.Repeat("A", 5<<10) + `"}`} {
 		if got, err := dpop.Thumbprint([]byte(jwk)); err == nil {
 			t.Errorf("%.40s has the thumbprint %s", jwk, got)
 		}

@@ -131,6 +131,13 @@ func spare(s string) string {
 	return s[:len(s)-1] + string(alphabet[i^1])
 }
 
+// odd returns a number of size bytes.
+func odd(first byte, size int) []byte {
+	n := make([]byte, size)
+	n[0], n[size-1] = first, 1
+	return n
+}
+
 func members(n int) string {
 	var b strings.Builder
 	for i := range n {
