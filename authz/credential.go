@@ -120,7 +120,17 @@ func (s *Server) authenticated(t *tokenRequest) error {
 		return nil
 	}
 	s.audit.Record(t.r.Context(), audit.Event{What: "client refused", Client: c.ID, Reason: cause.Error(), Address: s.address(t.r), Request: s.requestID(t.r)})
-	return &oauth.Error{Code: oauth.InvalidClient, Status: http.StatusUnauthorized, Description: badCredential, Cause: cause}
+	return &oauth.Error{Code: oauth.InvalidClient, Status: basicStatus(registered, t.credential), Description: badCredential, Cause: cause}
+}
+
+// basicStatus is 401, which comes with a challenge for HTTP Basic, where that
+// was tried or would be right, and else 400 (RFC 6749 §5.2): libraries take a
+// challenge for one of the resource's and don't look at the error.
+func basicStatus(registered clients.AuthMethod, presented credential) int {
+	if registered == clients.SecretBasic || presented.method == clients.SecretBasic {
+		return http.StatusUnauthorized
+	}
+	return http.StatusBadRequest
 }
 
 // assertedOnce refuses an assertion that was used before, here or at another
@@ -130,5 +140,5 @@ func (s *Server) assertedOnce(t *tokenRequest) error {
 		return nil
 	}
 	return s.once(t.r.Context(), t.assertion.replay, t.assertion.expires,
-		&oauth.Error{Code: oauth.InvalidClient, Status: http.StatusUnauthorized, Description: badAssertion, Cause: errors.New("the assertion was used before")})
+		&oauth.Error{Code: oauth.InvalidClient, Description: badAssertion, Cause: errors.New("the assertion was used before")})
 }

@@ -62,7 +62,6 @@ func TestRefusalBurnsNothing(t *testing.T) {
 	}
 	for name, bad := range map[string]map[string]any{
 		"another method": {"htm": "GET"}, "another address": {"htu": s.URL + "/par"}, "another host": {"htu": "https://evil.example/token"},
-		"old": {"iat": s.Clock.Now().Add(-2 * time.Minute).Unix()}, "of the future": {"iat": s.Clock.Now().Add(time.Minute).Unix()},
 		"no jti": {"jti": nil}, "no iat": {"iat": nil},
 	} {
 		form := url.Values{"grant_type": {"refresh_token"}, "client_id": {"spa"}, "refresh_token": {tokens.RefreshToken}}
@@ -144,6 +143,40 @@ func TestNonce(t *testing.T) {
 	}
 	if got := s.With(key).Refresh(tokens.RefreshToken); got.Status != http.StatusOK {
 		t.Errorf("with a new nonce: %+v", got)
+	}
+}
+
+// TestWrongClock: a person whose clock is wrong is not locked out. The server
+// gives the client a nonce, and asks no clock.
+func TestWrongClock(t *testing.T) {
+	s := authztest.New(t)
+	key := s.Key()
+	tokens := s.With(key).SignIn("alice")
+	for _, wrong := range []time.Duration{-24 * time.Hour, -2 * time.Minute, time.Minute, 24 * time.Hour} {
+		form := url.Values{"grant_type": {"refresh_token"}, "client_id": {"spa"}, "refresh_token": {tokens.RefreshToken}}
+		proof := func(nonce any) string {
+			return key.Proof("POST", s.URL+"/token", map[string]any{"iat": s.Clock.Now().Add(wrong).Unix(), "nonce": nonce})
+		}
+		told := postWith(t, s, "/token", form, "DPoP", proof(nil))
+		nonce := told.Header.Get("DPoP-Nonce")
+		if told.Error != "use_dpop_nonce" || nonce == "" {
+			t.Fatalf("%s off, without a nonce: %+v", wrong, told)
+		}
+		used := proof(nonce)
+		next := postWith(t, s, "/token", form, "DPoP", used)
+		if next.Status != http.StatusOK || next.Header.Get("DPoP-Nonce") == "" {
+			t.Fatalf("%s off, with the nonce: %+v", wrong, next)
+		}
+		form.Set("refresh_token", next.RefreshToken)
+		if got := postWith(t, s, "/token", form, "DPoP", used); got.Error != "invalid_dpop_proof" {
+			t.Errorf("%s off, the proof again: %+v", wrong, got)
+		}
+		// When its iat has come, and its nonce is old, it is as bad.
+		s.Clock.Advance(max(wrong, 10*time.Minute))
+		if got := postWith(t, s, "/token", form, "DPoP", used); got.Error != "use_dpop_nonce" {
+			t.Errorf("%s off, the proof later: %+v", wrong, got)
+		}
+		tokens = s.With(key).SignIn("alice")
 	}
 }
 

@@ -62,16 +62,18 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request) {
 // registered for: client_secret_basic or private_key_jwt.
 func (s *Server) resourceServer(t *tokenRequest) (clients.ResourceServer, error) {
 	r := t.r
+	var rs clients.ResourceServer
 	refuse := func(cause string) (clients.ResourceServer, error) {
 		s.audit.Record(r.Context(), audit.Event{What: "resource server refused", Reason: cause, Address: s.address(r), Request: s.requestID(r)})
 		refusal := oauth.Errorf(oauth.InvalidClient, "The resource server's credential is missing or wrong.", "%s", cause)
-		refusal.Status = http.StatusUnauthorized
+		refusal.Status = basicStatus(rs.Method(), t.credential)
 		return clients.ResourceServer{}, refusal
 	}
 	if t.credential.method == clients.None {
 		return refuse("no credential")
 	}
-	rs, err := s.Store.ResourceServer(r.Context(), t.credential.client)
+	var err error
+	rs, err = s.Store.ResourceServer(r.Context(), t.credential.client)
 	registered := rs.Method()
 	switch {
 	case errors.Is(err, storage.ErrNotFound):

@@ -16,10 +16,7 @@ import (
 // the client must have one. A pushed request may come without: it may name the
 // key by dpop_jkt, or leave it to the token request.
 func (s *Server) proved(t *tokenRequest) error {
-	if t.client.MustHaveNonce() {
-		s.sendNonce(t.w)
-	}
-	proof, err := s.checkProof(t.r, t.client, "")
+	proof, err := s.checkProof(t.w, t.r, t.client, "")
 	if err != nil {
 		return err
 	}
@@ -36,24 +33,33 @@ func (s *Server) provedOnce(t *tokenRequest) error { return s.proofOnce(t.r.Cont
 // checkProof checks the DPoP proof of a request of client c, which comes with
 // the given access token or with none. It returns nil if there is no proof. The
 // URI that it has to be for is the issuer's, never what the Host header says.
-func (s *Server) checkProof(r *http.Request, c clients.Client, accessToken string) (*dpop.Proof, error) {
+//
+// Who must have a nonce, has one, or has a clock that is wrong is told the
+// current one (RFC 9449 §8).
+func (s *Server) checkProof(w http.ResponseWriter, r *http.Request, c clients.Client, accessToken string) (*dpop.Proof, error) {
+	tellNonce := func() { w.Header().Set("DPoP-Nonce", s.nonces.Current(s.Now())) }
+	if c.MustHaveNonce() {
+		tellNonce()
+	}
 	text, err := dpop.FromHeader(r.Header)
 	if errors.Is(err, dpop.ErrNone) {
 		return nil, nil
 	}
 	var proof *dpop.Proof
 	if err == nil {
-		expect := dpop.Expect{Method: r.Method, URI: s.Issuer + r.URL.Path, AccessToken: accessToken, Now: s.Now()}
-		if c.MustHaveNonce() {
-			expect.Nonces = s.nonces
-		}
-		proof, err = dpop.Check(text, expect)
+		proof, err = dpop.Check(text, dpop.Expect{
+			Method: r.Method, URI: s.Issuer + r.URL.Path, AccessToken: accessToken, Now: s.Now(),
+			Nonces: s.nonces, NonceOptional: !c.MustHaveNonce(),
+		})
 	}
 	switch {
 	case errors.Is(err, dpop.ErrNonce):
+		tellNonce()
 		return nil, &oauth.Error{Code: oauth.UseDPoPNonce, Description: "The DPoP proof needs the nonce of the DPoP-Nonce header.", Cause: err}
 	case err != nil:
 		return nil, &oauth.Error{Code: oauth.InvalidDPoPProof, Description: "The DPoP proof is invalid, too old or for another request.", Cause: err}
+	case proof.Nonce != "":
+		tellNonce()
 	}
 	return proof, nil
 }
@@ -76,9 +82,4 @@ func (s *Server) once(ctx context.Context, key [32]byte, until time.Time, used *
 		return &oauth.Error{Code: oauth.TemporarilyUnavailable, Description: "The server can't do this now; try again.", Cause: err}
 	}
 	return nil
-}
-
-// sendNonce gives the client the nonce for its next proof (RFC 9449 §8).
-func (s *Server) sendNonce(w http.ResponseWriter) {
-	w.Header().Set("DPoP-Nonce", s.nonces.Current(s.Now()))
 }

@@ -102,10 +102,7 @@ func (s *Server) possessed(w http.ResponseWriter, r *http.Request, scheme, token
 	if scheme != "DPoP" {
 		return oauth.Errorf(oauth.InvalidToken, "The access token is bound to a key: the scheme DPoP is expected.", "a bound token as Bearer")
 	}
-	if c.MustHaveNonce() {
-		s.sendNonce(w)
-	}
-	proof, err := s.checkProof(r, c, token)
+	proof, err := s.checkProof(w, r, c, token)
 	switch {
 	case err != nil:
 	case proof == nil:

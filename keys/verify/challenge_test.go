@@ -127,6 +127,32 @@ func TestDPoPChallenges(t *testing.T) {
 	}
 }
 
+// TestSchemesAreAsConfigured has an API that takes no Bearer, and one that
+// can't take DPoP as it doesn't know its own address.
+func TestSchemesAreAsConfigured(t *testing.T) {
+	both := newWorld(t)
+	strict := both.verifier(t, func(c *verify.Config) { c.RequireDPoP = true }).Require("openid")(both.api)
+	lost := both.verifier(t, func(c *verify.Config) { c.Audience = "notes" }).Require("openid")(both.api)
+	bound := both.client(t)
+	forLost := &client{bound.ProofKey, both.BoundToken(bound.ProofKey, map[string]any{"aud": []string{"notes", audience}})}
+	bearer := httptest.NewRequest("GET", "/notes", nil)
+	bearer.Header.Set("Authorization", "Bearer "+both.Token(map[string]any{"aud": []string{"notes", audience}}))
+
+	both.expect(t, "bound", bound.request(bound.proof(nil)), 200, "")
+	both.expect(t, "bearer", bearer, 200, "")
+	rec := serve(strict, bearer)
+	if challenges := rec.Header()["Www-Authenticate"]; rec.Code != 401 || len(challenges) != 1 || !strings.HasPrefix(challenges[0], "DPoP ") {
+		t.Errorf("a good bearer token where DPoP is required: %d %q", rec.Code, challenges)
+	}
+	if rec := serve(lost, bearer); rec.Code != 200 {
+		t.Errorf("bearer where DPoP can't be: %d", rec.Code)
+	}
+	rec = serve(lost, forLost.request(forLost.proof(nil)))
+	if challenges := rec.Header()["Www-Authenticate"]; rec.Code != 401 || len(challenges) != 1 || !strings.HasPrefix(challenges[0], `Bearer error="invalid_token"`) {
+		t.Errorf("DPoP where it can't be: %d %q", rec.Code, challenges)
+	}
+}
+
 func TestCORSForDPoP(t *testing.T) {
 	w := newWorld(t, func(c *verify.Config) {
 		c.Origins = []string{"https://spa.example.com"}

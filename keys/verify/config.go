@@ -168,7 +168,8 @@ func (c *Config) completeDPoP() error {
 
 // reachable reports whether a client can reach the URL with a proof.
 func (c *Config) reachable(u *url.URL) bool {
-	return u.Hostname() != "" && u.User == nil && (u.Scheme == "https" || u.Scheme == "http" && c.Development && loopback(u.Hostname()))
+	ascii := !strings.ContainsFunc(u.Host, func(r rune) bool { return r > '~' }) // as it stands in htu
+	return u.Hostname() != "" && ascii && u.User == nil && (u.Scheme == "https" || u.Scheme == "http" && c.Development && loopback(u.Hostname()))
 }
 
 func loopback(host string) bool {

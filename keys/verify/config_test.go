@@ -24,6 +24,7 @@ func TestNewRefusesConfig(t *testing.T) {
 		"URL with ?":        {Issuer: "https://login.example.com", Audience: audience, PublicURL: "https://api.example.com?"},
 		"URL with user":     {Issuer: "https://login.example.com", Audience: audience, PublicURL: "https://a@api.example.com"},
 		"URL without host":  {Issuer: "https://login.example.com", Audience: audience, PublicURL: "https://:443"},
+		"URL not in ASCII":  {Issuer: "https://login.example.com", Audience: audience, PublicURL: "https://bücher.example"},
 		"no URL":            {Issuer: "https://login.example.com", Audience: audience, PublicURL: "api.example.com"},
 		"DPoP without URL":  {Issuer: "https://login.example.com", Audience: "orders", RequireDPoP: true},
 		"DPoP, http":        {Issuer: "https://login.example.com", Audience: "http://api.example.com", RequireDPoP: true, Development: true},

@@ -13,16 +13,24 @@ import (
 
 type contextKey struct{}
 
+// passed is what a request's context has: its token, and by what check it came
+// there if it came through Require.
+type passed struct {
+	token                *Token
+	by                   *Verifier
+	authorization, proof string
+}
+
 // FromContext returns the token that Require checked. It is nil for a request
 // that did not come through Require, so that using it there fails loudly.
 func FromContext(ctx context.Context) *Token {
-	t, _ := ctx.Value(contextKey{}).(*Token)
-	return t
+	p, _ := ctx.Value(contextKey{}).(passed)
+	return p.token
 }
 
 // NewContext returns a context with t as its token, for tests of handlers.
 func NewContext(ctx context.Context, t *Token) context.Context {
-	return context.WithValue(ctx, contextKey{}, t)
+	return context.WithValue(ctx, contextKey{}, passed{token: t})
 }
 
 // Require lets a request through if it brings a token that passes and has all
@@ -31,7 +39,7 @@ func NewContext(ctx context.Context, t *Token) context.Context {
 // [Verifier.Refuse] does: 401 without a token, with a bad one or without a good
 // proof, 403 if a scope is missing, 400 if the token stands where it must not,
 // 503 while the issuer's keys are not known or the proof can't be held against
-// the used ones.
+// the used ones. One Require inside of another looks at its scopes only.
 func (v *Verifier) Require(scopes ...string) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -48,7 +56,7 @@ func (v *Verifier) Require(scopes ...string) func(http.Handler) http.Handler {
 					w.Header().Set("Cache-Control", "no-store")
 				}
 			}
-			next.ServeHTTP(w, r.WithContext(NewContext(r.Context(), t)))
+			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), contextKey{}, passed{t, v, r.Header.Get("Authorization"), r.Header.Get("DPoP")})))
 		})
 	}
 }
@@ -66,6 +74,14 @@ func (v *Verifier) VerifyRequest(r *http.Request, scopes ...string) (*Token, err
 // proof, the scopes, and last whether the proof is new, so that a request that
 // is refused for anything else uses up nothing. The proof is nil for Bearer.
 func (v *Verifier) request(r *http.Request, scopes []string) (*Token, *dpop.Proof, error) {
+	// The proof was used up by a Require further outside: it is not asked for
+	// a second time in the same request.
+	if p, ok := r.Context().Value(contextKey{}).(passed); ok && p.by == v && p.authorization == r.Header.Get("Authorization") && p.proof == r.Header.Get("DPoP") {
+		if err := p.token.has(scopes); err != nil {
+			return nil, nil, err
+		}
+		return p.token, nil, nil
+	}
 	scheme, token, err := v.presented(r)
 	if err != nil {
 		return nil, nil, err
@@ -83,10 +99,8 @@ func (v *Verifier) request(r *http.Request, scopes []string) (*Token, *dpop.Proo
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, scope := range scopes {
-		if !t.HasScope(scope) {
-			return nil, nil, &Error{Code: "insufficient_scope", Description: "The access token lacks a scope that this needs.", Status: http.StatusForbidden, Cause: errors.New("no scope " + scope), parameters: []parameter{{"scope", strings.Join(scopes, " ")}}}
-		}
+	if err := t.has(scopes); err != nil {
+		return nil, nil, err
 	}
 	if p != nil {
 		if err := v.once(r, p); err != nil {
@@ -94,6 +108,16 @@ func (v *Verifier) request(r *http.Request, scopes []string) (*Token, *dpop.Proo
 		}
 	}
 	return t, p, nil
+}
+
+// has refuses a token that lacks one of the scopes.
+func (t *Token) has(scopes []string) error {
+	for _, scope := range scopes {
+		if !t.HasScope(scope) {
+			return &Error{Code: "insufficient_scope", Description: "The access token lacks a scope that this needs.", Status: http.StatusForbidden, Cause: errors.New("no scope " + scope), parameters: []parameter{{"scope", strings.Join(scopes, " ")}}}
+		}
+	}
+	return nil
 }
 
 // presented returns the request's token and its scheme, if the request may be

@@ -312,29 +312,36 @@ func TestC19NonceIsDemandedAndTold(t *testing.T) {
 	w.passes(t, "Bearer", c.token)
 }
 
-// TestSchemesAreAsConfigured has an API that takes no Bearer, and one that
-// can't take DPoP as it doesn't know its own address.
-func TestSchemesAreAsConfigured(t *testing.T) {
-	both := newWorld(t)
-	strict := both.verifier(t, func(c *verify.Config) { c.RequireDPoP = true }).Require("openid")(both.api)
-	lost := both.verifier(t, func(c *verify.Config) { c.Audience = "notes" }).Require("openid")(both.api)
-	bound := both.client(t)
-	forLost := &client{bound.ProofKey, both.BoundToken(bound.ProofKey, map[string]any{"aud": []string{"notes", audience}})}
-	bearer := httptest.NewRequest("GET", "/notes", nil)
-	bearer.Header.Set("Authorization", "Bearer "+both.Token(map[string]any{"aud": []string{"notes", audience}}))
-
-	both.expect(t, "bound", bound.request(bound.proof(nil)), 200, "")
-	both.expect(t, "bearer", bearer, 200, "")
-	rec := serve(strict, bearer)
-	if challenges := rec.Header()["Www-Authenticate"]; rec.Code != 401 || len(challenges) != 1 || !strings.HasPrefix(challenges[0], "DPoP ") {
-		t.Errorf("a good bearer token where DPoP is required: %d %q", rec.Code, challenges)
+// TestRequireInsideOfRequire has one request pass two checks with its one
+// proof, and no other request with it.
+func TestRequireInsideOfRequire(t *testing.T) {
+	w := newWorld(t)
+	c := w.client(t)
+	proof := c.proof(nil)
+	if rec := serve(w.v.Require()(w.v.Require("admin")(w.api)), c.request(proof)); rec.Code != 403 {
+		t.Errorf("without the inner scope: %d", rec.Code)
 	}
-	if rec := serve(lost, bearer); rec.Code != 200 {
-		t.Errorf("bearer where DPoP can't be: %d", rec.Code)
+	w.expect(t, "the proof of that request", c.request(proof), 401, "invalid_dpop_proof")
+	if rec := serve(w.v.Require()(w.api), c.request(c.proof(nil))); rec.Code != 200 || rec.Body.String() != "alice" {
+		t.Errorf("both scopes: %d %s", rec.Code, rec.Body)
 	}
-	rec = serve(lost, forLost.request(forLost.proof(nil)))
-	if challenges := rec.Header()["Www-Authenticate"]; rec.Code != 401 || len(challenges) != 1 || !strings.HasPrefix(challenges[0], `Bearer error="invalid_token"`) {
-		t.Errorf("DPoP where it can't be: %d %q", rec.Code, challenges)
+	for name, change := range map[string]func(*http.Request){
+		"another token":     func(r *http.Request) { r.Header.Set("Authorization", "DPoP "+w.client(t).token) },
+		"another proof":     func(r *http.Request) { r.Header.Set("DPoP", "x") },
+		"a context's token": func(r *http.Request) { *r = *r.WithContext(verify.NewContext(r.Context(), &verify.Token{})) },
+	} {
+		swap := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			change(r)
+			w.api.ServeHTTP(rw, r)
+		})
+		if rec := serve(w.v.Require()(swap), c.request(c.proof(nil))); rec.Code != 401 {
+			t.Errorf("%s further inside: %d", name, rec.Code)
+		}
+	}
+	// Another API's check is none of this one's.
+	other := w.verifier(t, func(c *verify.Config) { c.Audience = "other" })
+	if rec := serve(w.v.Require()(other.Require()(w.api)), c.request(c.proof(nil))); rec.Code != 401 {
+		t.Errorf("another API's Require inside: %d", rec.Code)
 	}
 }
 

@@ -102,6 +102,7 @@ func TestNodeSnippet(t *testing.T) {
 	issuer := verifytest.New(t)
 	api := startNode(t, issuer, func(text string) string { return text })
 	good := map[string]any{"scope": "openid notes:read"}
+	nodeTakesDPoP(t, issuer, api, good)
 	stranger := verifytest.New(t)
 	key := verifytest.NewKey(t)
 	for _, c := range []struct {
@@ -212,6 +213,59 @@ func TestNodeSnippetWithDPoP(t *testing.T) {
 	} {
 		if got := ask(t, api+"/notes", c.authorization, c.proofs...); got != c.status {
 			t.Errorf("%s: %d, %d expected", c.name, got, c.status)
+		}
+	}
+}
+
+// nodeTakesDPoP sends the README's API tokens that are bound to a key.
+func nodeTakesDPoP(t *testing.T, issuer *verifytest.Issuer, api string, good map[string]any) {
+	t.Helper()
+	key, other := verifytest.NewKey(t), verifytest.NewKey(t)
+	bound, unbound := issuer.BoundToken(key, good), issuer.Token(good)
+	at := audience + "/notes"
+	status := func(authorization string, proofs ...string) int {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), "GET", api+"/notes?page=2", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", authorization)
+		r.Header["Dpop"] = proofs
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	proof := func(changes map[string]any) string { return key.Proof("GET", at, bound, changes) }
+	once, now := proof(nil), time.Now().Unix()
+	for _, c := range []struct {
+		name   string
+		status int
+		got    int
+	}{
+		{"good", 200, status("DPoP "+bound, once)},
+		{"the same proof again", 401, status("DPoP "+bound, once)},
+		{"no proof", 401, status("DPoP " + bound)},
+		{"two proofs", 401, status("DPoP "+bound, proof(nil), proof(nil))},
+		{"bearer", 401, status("Bearer " + bound)},
+		{"bearer with a proof", 401, status("Bearer "+bound, proof(nil))},
+		{"another scheme", 401, status("Basic "+unbound, proof(nil))},
+		{"a token that is not bound", 401, status("DPoP "+unbound, key.Proof("GET", at, unbound, nil))},
+		{"another key", 401, status("DPoP "+bound, other.Proof("GET", at, bound, nil))},
+		{"another method", 401, status("DPoP "+bound, key.Proof("POST", at, bound, nil))},
+		{"another host", 401, status("DPoP "+bound, key.Proof("GET", api+"/notes", bound, nil))},
+		{"another path", 401, status("DPoP "+bound, key.Proof("GET", audience+"/", bound, nil))},
+		{"another token", 401, status("DPoP "+bound, key.Proof("GET", at, unbound, nil))},
+		{"no hash of the token", 401, status("DPoP "+bound, proof(map[string]any{"ath": nil}))},
+		{"no jti", 401, status("DPoP "+bound, proof(map[string]any{"jti": nil}))},
+		{"no time", 401, status("DPoP "+bound, proof(map[string]any{"iat": nil}))},
+		{"old", 401, status("DPoP "+bound, proof(map[string]any{"iat": now - 120}))},
+		{"of the future", 401, status("DPoP "+bound, proof(map[string]any{"iat": now + 120}))},
+	} {
+		if c.got != c.status {
+			t.Errorf("%s: %d, %d expected", c.name, c.got, c.status)
 		}
 	}
 }

@@ -21,7 +21,7 @@
 // header that names another key or changes how the proof is read (jku, x5u,
 // x5c, crit, b64). The signature is by that key. htm is the method; htu is the
 // address, compared after the normalisation of RFC 3986 §6.2.2 and §6.2.3; iat
-// is within the lifetime; jti is there; with an access token, ath is its hash.
+// is within the lifetime, or there is a nonce that is good; jti is there; with an access token, ath is its hash.
 // exp and nbf need not be there and hold if they are.
 package dpop
 
@@ -91,9 +91,15 @@ type Expect struct {
 	// 9449 §4.3 asks for it with an access token only.
 	AccessToken string
 
-	// Nonces, if not nil, are the server's: one that is good is required
-	// (RFC 9449 §8).
+	// Nonces, if not nil, are the server's (RFC 9449 §8). One that is good is
+	// required, and says when the proof was made in place of iat: so a client
+	// whose clock is wrong gets by (§4.3, point 11). A proof that has one is
+	// held to it, and not to its iat.
 	Nonces *Nonces
+
+	// NonceOptional takes a proof without a nonce, too, if iat is in time. One
+	// that is not learns by ErrNonce that there is another way.
+	NonceOptional bool
 
 	// Now is the time; it must be set.
 	Now time.Time
@@ -128,7 +134,7 @@ func FromHeader(h http.Header) (string, error) {
 
 // Check checks a proof by RFC 9449 §4.3. The error wraps ErrProof; or it wraps
 // ErrNonce if all of the proof is good but the nonce, which is missing or no
-// longer good.
+// longer good, or but iat, and a nonce would do.
 func Check(proof string, e Expect) (*Proof, error) {
 	if e.Lifetime == 0 {
 		e.Lifetime = DefaultLifetime
@@ -168,16 +174,35 @@ func Check(proof string, e Expect) (*Proof, error) {
 	if !strict.Verify(h.algorithm, k.public, jws.Signed, jws.Signature) {
 		return nil, refuse("the signature is wrong")
 	}
-	if e.Nonces != nil && !e.Nonces.Valid(c.nonce, e.Now) {
-		if c.nonce == "" {
-			return nil, fmt.Errorf("%w: it has none", ErrNonce)
-		}
-		return nil, fmt.Errorf("%w: its own is not, or no longer, good", ErrNonce)
+	last, err := c.timely(&e)
+	if err != nil {
+		return nil, err
 	}
 	p := &Proof{JKT: k.thumbprint(), ID: c.id, IssuedAt: c.issued, Nonce: c.nonce}
 	p.Replay = replay(p.JKT, c.id, uri)
-	p.Expires = c.issued.Add(e.Lifetime + 2*e.Leeway).Truncate(time.Second).Add(time.Second)
+	p.Expires = last.Add(2 * e.Leeway).Truncate(time.Second).Add(time.Second)
 	return p, nil
+}
+
+// timely checks when the proof was made, by its nonce or by iat, and returns
+// until when it is good by a clock that is right.
+func (c *claims) timely(e *Expect) (last time.Time, err error) {
+	early, late := c.issued.After(e.Now.Add(e.Leeway)), c.issued.Before(e.Now.Add(-e.Lifetime-e.Leeway))
+	switch {
+	case e.Nonces != nil && e.Nonces.Valid(c.nonce, e.Now):
+		return e.Nonces.end(c.nonce), nil
+	case e.Nonces != nil && c.nonce != "":
+		return last, fmt.Errorf("%w: its own is not, or no longer, good", ErrNonce)
+	case e.Nonces != nil && !e.NonceOptional:
+		return last, fmt.Errorf("%w: it has none", ErrNonce)
+	case e.Nonces != nil && (early || late):
+		return last, fmt.Errorf("%w: it is of %s, and the client's clock may be wrong", ErrNonce, date(c.issued))
+	case early:
+		return last, refuse("it was made in the future, at %s: the client's clock may be ahead", date(c.issued))
+	case late:
+		return last, refuse("it is too old, of %s: the client's clock may be behind", date(c.issued))
+	}
+	return c.issued.Add(e.Lifetime), nil
 }
 
 // header is what a proof's header says.
@@ -246,8 +271,8 @@ func (c *claims) member(name, value string) (err error) {
 	return nil
 }
 
-// check holds the claims to what is expected, except for the nonce. It returns
-// the normalised address.
+// check holds the claims to what is expected, except for when the proof was
+// made. It returns the normalised address.
 func (c *claims) check(e *Expect) (string, error) {
 	switch {
 	case c.id == "" || len(c.id) > maxID:
@@ -256,10 +281,6 @@ func (c *claims) check(e *Expect) (string, error) {
 		return "", fmt.Errorf("htm is %.20q, %.20q is expected", c.method, e.Method)
 	case c.issued.IsZero():
 		return "", errors.New("iat is missing")
-	case c.issued.After(e.Now.Add(e.Leeway)):
-		return "", fmt.Errorf("it was made in the future, at %s: the client's clock may be ahead", date(c.issued))
-	case c.issued.Before(e.Now.Add(-e.Lifetime - e.Leeway)):
-		return "", fmt.Errorf("it is too old, of %s: the client's clock may be behind", date(c.issued))
 	case !c.expires.IsZero() && !e.Now.Before(c.expires.Add(e.Leeway)):
 		return "", fmt.Errorf("it expired at %s", date(c.expires))
 	case c.notBefore.After(e.Now.Add(e.Leeway)):

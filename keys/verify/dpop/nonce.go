@@ -53,6 +53,12 @@ func (n *Nonces) Valid(nonce string, now time.Time) bool {
 	return hmac.Equal([]byte(n.of(claimed)), []byte(nonce))
 }
 
+// end is when a nonce that was Valid is good no longer.
+func (n *Nonces) end(nonce string) time.Time {
+	raw, _ := strict.Decode(nonce) // Valid has read it
+	return time.Unix(0, (int64(binary.BigEndian.Uint64(raw))+2)*int64(n.window))
+}
+
 func (n *Nonces) number(now time.Time) int64 { return now.UnixNano() / int64(n.window) }
 
 // of returns the nonce of a window: its number, so that one MAC is enough to
