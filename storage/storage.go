@@ -157,7 +157,8 @@ type Grant struct {
 	AMR      []string  `json:"amr,omitempty"`
 
 	// JKT is the thumbprint of the DPoP key that the code, and then the
-	// family, is bound to (RFC 9449 §10 and §5), or empty.
+	// family, is bound to (RFC 9449 §10 and §5), or empty. A store refuses one
+	// that is not the base64url of 32 bytes, some of them not zero.
 	JKT string `json:"jkt,omitempty"`
 
 	// Salt makes the code and the refresh tokens of this grant. It is random
@@ -235,6 +236,9 @@ type Store interface {
 	Grants
 	Keys
 	Counters
+	Replays
+	PushedRequests
+	Logouts
 
 	// Ready answers nil when the store can read and write now.
 	Ready(ctx context.Context) error
@@ -338,7 +342,8 @@ type Redemption struct {
 	// Expires is when the grant ends.
 	Expires time.Time
 	// JKT becomes the grant's, if it is not empty: the family is bound to the
-	// key that the code was redeemed with.
+	// key that the code was redeemed with. Which one may redeem it is the
+	// caller's to check; refused is what Grant.JKT can't be.
 	JKT string
 }
 
@@ -397,7 +402,9 @@ type Grants interface {
 	// In both cases of nil the live token is that of generation From+1.
 	//
 	// With Keep nothing rotates: From is the current generation, and only
-	// IdleExpires moves: nil; the errors are the same.
+	// IdleExpires moves: nil, and the live token stays that of From. All else
+	// is the same, also that the one before is answered within Grace: a client
+	// may have become a confidential one just after a rotation.
 	Rotate(ctx context.Context, r Rotation) error
 
 	// RevokeGrant ends a grant; doing it again keeps the first reason and is
@@ -436,69 +443,4 @@ type Counters interface {
 	// given length that now falls in, atomically, and returns the Tally with
 	// n in it. Keys hold no personal data in the clear: callers hash.
 	Count(ctx context.Context, key string, n int, now time.Time, window time.Duration) (Tally, error)
-}
-
-// Replays remembers what may be used once.
-type Replays interface {
-	// Once remembers key until the given time: exactly one of any number of
-	// callers gets nil, every other one, until then, ErrExists. Later it may
-	// be forgotten. What it remembers may be lost in a crash or a failover,
-	// like a count: whatever it protects lives for a minute or so.
-	Once(ctx context.Context, key [32]byte, now, until time.Time) error
-}
-
-// PushedRequest is a pushed authorization request (RFC 9126) that waits for
-// its browser.
-type PushedRequest struct {
-	// ID is the hash of the random part of its request_uri.
-	ID     Hash       `json:"-"`
-	Client clients.ID `json:"client"`
-	// Parameters is the request, form-encoded.
-	Parameters string `json:"parameters"`
-	// JKT is the thumbprint of the key that its DPoP proof or dpop_jkt named,
-	// or empty (RFC 9449 §10.1).
-	JKT     string    `json:"jkt,omitempty"`
-	Expires time.Time `json:"expires"`
-}
-
-// PushedRequests keeps pushed authorization requests until they expire. That
-// one is used once is not their business but that of [Replays]: the browser
-// may come again until its login has ended.
-type PushedRequests interface {
-	// PushRequest stores p. ErrExists when the ID is taken.
-	PushRequest(ctx context.Context, p PushedRequest, now time.Time) error
-	// PushedRequest returns ErrNotFound when there is none. It may return one
-	// that has expired: the caller checks.
-	PushedRequest(ctx context.Context, id Hash) (PushedRequest, error)
-}
-
-// Logout is a logout token that is owed to a client because a session ended
-// (OpenID Connect Back-Channel Logout 1.0). Client and Session identify it.
-type Logout struct {
-	Client  clients.ID `json:"client"`
-	Session SessionID  `json:"session"` // says whose it is, too
-
-	CreatedAt time.Time `json:"created_at"`
-	// Attempts counts the claims.
-	Attempts int `json:"attempts"`
-	// DueAt is when it is to be sent, or sent again.
-	DueAt time.Time `json:"due_at"`
-	// Expires is when nobody tries any more.
-	Expires time.Time `json:"expires"`
-}
-
-// Logouts is the queue of logout tokens to send. What was added is durable.
-type Logouts interface {
-	// AddLogouts adds all of the list. One that is there already stays as it
-	// is, and is no error.
-	AddLogouts(ctx context.Context, list []Logout) error
-	// ClaimLogouts returns at most limit logouts that are due at now, earliest
-	// first, and in the same step makes each due again at again, with one more
-	// attempt: of any number of servers only one gets it until then. Those
-	// past Expires are removed and not returned.
-	ClaimLogouts(ctx context.Context, now, again time.Time, limit int) ([]Logout, error)
-	// DeferLogout makes a logout due at due. One that is gone is no error.
-	DeferLogout(ctx context.Context, c clients.ID, s SessionID, due time.Time) error
-	// FinishLogout removes a logout. One that is gone is no error.
-	FinishLogout(ctx context.Context, c clients.ID, s SessionID) error
 }

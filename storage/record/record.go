@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/solegate/solegate/clients"
@@ -34,6 +35,36 @@ func Nanos(t time.Time) int64 {
 		return 0
 	}
 	return t.UnixNano()
+}
+
+// Thumbprint is what is stored of the JKT of a grant: its 32 bytes, or nothing
+// for the empty one. Zeros are refused: no hash is that, and a backend may
+// store nothing as that.
+func Thumbprint(jkt string) ([]byte, error) {
+	if jkt == "" {
+		return nil, nil
+	}
+	b, err := strictB64.DecodeString(jkt)
+	if err != nil || len(b) != thumbprintSize || len(jkt) != strictB64.EncodedLen(thumbprintSize) || [thumbprintSize]byte(b) == [thumbprintSize]byte{} {
+		return nil, fmt.Errorf("thumbprint of %d characters: 43 of base64url expected, of 32 bytes that are not all zero (RFC 7638)", len(jkt))
+	}
+	return b, nil
+}
+
+const thumbprintSize = 32
+
+// strictB64 knows one text for each bytes.
+var strictB64 = base64.RawURLEncoding.Strict()
+
+// JKT is what Thumbprint stored. The error is ErrDamaged.
+func JKT(b []byte) (string, error) {
+	switch len(b) {
+	case 0:
+		return "", nil
+	case thumbprintSize:
+		return b64.EncodeToString(b), nil
+	}
+	return "", ErrDamaged
 }
 
 // Instant is the time that Nanos stored.
@@ -209,7 +240,7 @@ func DecodeSession(id storage.SessionID, b []byte) (s storage.Session, err error
 }
 
 // EncodeGrant encodes what never changes of a grant: all but ID, User, Session,
-// RedeemedAt, Generation, RotatedAt, IdleExpires, Expires, RevokedAt and
+// JKT, RedeemedAt, Generation, RotatedAt, IdleExpires, Expires, RevokedAt and
 // RevokedFor.
 func EncodeGrant(g storage.Grant) []byte {
 	e := &encoder{make([]byte, 0, 512)}

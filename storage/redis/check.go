@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,11 +51,14 @@ func (s *Store) checkKey(ctx context.Context, node *redis.Client, key string, pr
 		problem(fmt.Sprintf("key %q: ", key) + fmt.Sprintf(format, args...))
 	}
 	name := strings.TrimPrefix(key, s.prefix)
-	wanted, ends := "string", strings.HasPrefix(name, "s{") || strings.HasPrefix(name, "g{") || strings.HasPrefix(name, "i{") || strings.HasPrefix(name, "t{") || name == "{r}ready"
+	begins := func(kinds ...string) bool {
+		return slices.ContainsFunc(kinds, func(k string) bool { return strings.HasPrefix(name, k) })
+	}
+	wanted, ends := "string", begins("s{", "g{", "i{", "t{", "x{", "q{", "{l}") || name == "{r}ready"
 	switch {
-	case name == "{r}clients" || name == "{r}apis" || strings.HasPrefix(name, "o{") || strings.HasPrefix(name, "i{"):
+	case name == "{r}clients" || name == "{r}apis" || name == "{l}due" || begins("o{", "i{"):
 		wanted = "zset"
-	case strings.HasPrefix(name, "n{"):
+	case name == "{l}logouts" || begins("n{"):
 		wanted = "hash"
 	}
 	pipe := node.Pipeline()
@@ -72,6 +76,9 @@ func (s *Store) checkKey(ctx context.Context, node *redis.Client, key string, pr
 		say("it never expires")
 	case !ends && left.Val() > 0:
 		say("it expires in %s", left.Val().Round(time.Second))
+	}
+	if name == "{l}logouts" {
+		return s.checkLogouts(ctx, node, key, say)
 	}
 	if wanted == "hash" {
 		return s.checkNames(ctx, node, key, say)
@@ -93,7 +100,9 @@ func (s *Store) checkKey(ctx context.Context, node *redis.Client, key string, pr
 		_, err = decodeResourceServer(value)
 	case name == "{r}ring":
 		_, err = decodeVersioned("key ring", value, &storage.KeyRing{})
-	case name == "{r}format" || name == "{r}ready" || strings.HasPrefix(name, "t{"):
+	case strings.HasPrefix(name, "q{"):
+		_, err = decodePushed(value)
+	case name == "{r}format" || name == "{r}ready" || begins("t{", "x{"):
 	case strings.HasPrefix(name, "u{"):
 		var u storage.User
 		if u, err = decodeUser(value); err != nil {
@@ -166,6 +175,33 @@ func (s *Store) checkNames(ctx context.Context, node *redis.Client, key string, 
 					return err
 				} else if still {
 					say("name %q is not in the ordered index", name)
+				}
+			} else if err != nil {
+				return err
+			}
+		}
+		if cursor = next; cursor == 0 {
+			return nil
+		}
+	}
+}
+
+// checkLogouts checks the queue: what is not in order is never claimed.
+func (s *Store) checkLogouts(ctx context.Context, node *redis.Client, key string, say func(string, ...any)) error {
+	var cursor uint64
+	for {
+		pairs, next, err := node.HScan(ctx, key, cursor, "", 500).Result()
+		if err != nil {
+			return err
+		}
+		for pair := range slices.Chunk(pairs, 2) {
+			if _, err := decodeLogout(pair[0], pair[1]); err != nil {
+				say("logout %q: %v", pair[0], err)
+			} else if err := node.ZScore(ctx, s.dueKey(), pair[0]).Err(); errors.Is(err, redis.Nil) {
+				if still, err := node.HExists(ctx, key, pair[0]).Result(); err != nil {
+					return err
+				} else if still {
+					say("logout %q is not in the order by when they are due", pair[0])
 				}
 			} else if err != nil {
 				return err

@@ -551,7 +551,7 @@ func TestOpenRefuses(t *testing.T) {
 		return bytes.ReplaceAll(b, []byte("redis_version:7"), []byte("redis_version:5"))
 	})
 	newer := redistest.Single(t)
-	do(t, newer, "SET", "sg:{r}format", "2")
+	do(t, newer, "SET", "sg:{r}format", "3")
 	for name, c := range map[string]struct{ url, says string }{
 		"nobody there":          {"redis://127.0.0.1:1?timeout=200ms", "refused"},
 		"password expected":     {"rediss://127.0.0.1" + port(secure.Addr) + "?ca=" + secure.CA + "&certificate=" + secure.Cert + "&key=" + secure.Key, "NOAUTH"},
@@ -562,7 +562,7 @@ func TestOpenRefuses(t *testing.T) {
 		"no append-only file":   {"redis://" + memory.Addr, "appendonly"},
 		"evicts":                {"redis://" + evicting.Addr, "noeviction"},
 		"too old":               {"redis://" + old.Addr, "6.2"},
-		"written by a newer":    {"redis://" + newer.Addr, "format 2"},
+		"written by a newer":    {"redis://" + newer.Addr, "format 3"},
 		"no Sentinel":           {"redis+sentinel://" + aof.Addr + "/x?timeout=300ms", ""},
 		"no cluster":            {"redis+cluster://" + aof.Addr + "?timeout=300ms", "cluster"},
 	} {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
+	"github.com/solegate/solegate/storage/record"
 )
 
 // CreateGrant implements [storage.Grants].
@@ -17,7 +18,11 @@ func (s *Store) CreateGrant(ctx context.Context, g storage.Grant) error {
 	if g.User != g.ID.User() || g.Session != g.ID.Session() {
 		return fmt.Errorf("grant %q of session %q: its identifier must say whose it is", g.ID, g.Session)
 	}
-	return s.put(ctx, s.grantKey(g.ID), g.User, encodeGrant(g), grantMember(g.ID), g.CreatedAt, g.Expires)
+	jkt, err := record.Thumbprint(g.JKT)
+	if err != nil {
+		return fmt.Errorf("grant %q: %w", g.ID, err)
+	}
+	return s.put(ctx, s.grantKey(g.ID), g.User, encodeGrant(g, jkt), grantMember(g.ID), g.CreatedAt, g.Expires)
 }
 
 // Standing implements [storage.Grants].
@@ -57,8 +62,12 @@ func (s *Store) Standing(ctx context.Context, id storage.GrantID, client clients
 // Redeem implements [storage.Grants]. It is never repeated: when its answer is
 // lost, nobody gets tokens.
 func (s *Store) Redeem(ctx context.Context, r storage.Redemption) error {
+	jkt, err := record.Thumbprint(r.JKT)
+	if err != nil {
+		return fmt.Errorf("redemption of grant %q: %w", r.Grant, err)
+	}
 	return s.do(ctx, write{script: redeemScript, keys: []string{s.grantKey(r.Grant), s.indexKey(r.Grant.User())}, lasting: true,
-		args: []any{times(r.At, r.IdleExpires, r.Expires), storage.ReasonCodeReuse, life(r.At, r.Expires), grantMember(r.Grant), score(r.Expires)}})
+		args: []any{times(r.At, r.IdleExpires, r.Expires), storage.ReasonCodeReuse, life(r.At, r.Expires), grantMember(r.Grant), score(r.Expires), jkt}})
 }
 
 // Rotate implements [storage.Grants]. To repeat it is to ask again within the
@@ -68,7 +77,11 @@ func (s *Store) Rotate(ctx context.Context, r storage.Rotation) error {
 	args = binary.BigEndian.AppendUint64(args, r.From)
 	args = appendTime(args, r.At.Add(-r.Grace))
 	args = appendTime(args, r.IdleExpires)
-	return s.do(ctx, write{script: rotateScript, keys: []string{s.grantKey(r.Grant)}, args: []any{args, storage.ReasonRefreshReuse}, repeat: harmless, lasting: true})
+	w := write{script: rotateScript, keys: []string{s.grantKey(r.Grant)}, args: []any{args, storage.ReasonRefreshReuse}, repeat: harmless, lasting: true}
+	if r.Keep {
+		w.args = append(w.args, "1")
+	}
+	return s.do(ctx, w)
 }
 
 // RevokeGrant implements [storage.Grants].

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"encoding/base64"
 	"strconv"
 	"strings"
 	"time"
@@ -59,3 +60,16 @@ func tag(id storage.UserID) string { return "{" + escapes.Replace(string(id)) + 
 func (s *Store) counterKey(key string, window time.Duration, part int64) string {
 	return s.prefix + "t{" + escapes.Replace(key) + "}" + strconv.FormatInt(int64(window), 36) + ":" + strconv.FormatInt(part, 36)
 }
+
+// What lives for a minute or so is spread by a tag of its own.
+func (s *Store) replayKey(key [32]byte) string {
+	return s.prefix + "x{" + base64.RawURLEncoding.EncodeToString(key[:]) + "}"
+}
+
+func (s *Store) pushedKey(id storage.Hash) string {
+	return s.prefix + "q{" + base64.RawURLEncoding.EncodeToString(id[:]) + "}"
+}
+
+// The queue of logouts is in one slot, so that claiming sees all of it.
+func (s *Store) logoutsKey() string { return s.prefix + "{l}logouts" }
+func (s *Store) dueKey() string     { return s.prefix + "{l}due" }

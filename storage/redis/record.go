@@ -45,16 +45,19 @@ func number(b string, at int) uint32 {
 // A grant is a head that scripts change in place, its data, and the reason if
 // it was revoked:
 //
-//	 0  format, 1
-//	 1  redeemed at       25  idle expiry    49  code's expiry
-//	 9  generation        33  expiry         57  length of the data
-//	17  rotated at        41  revoked at     61  data, reason
+//	 0  format, 2         33  expiry         61  thumbprint of the key that it
+//	 1  redeemed at       41  revoked at         is bound to; 32 zeros: none
+//	 9  generation        49  code's expiry  93  data, reason
+//	17  rotated at        57  length of the
+//	25  idle expiry           data
 const (
-	grantFormat = 1
-	grantHead   = 61
+	grantFormat = 2
+	grantHead   = 93
 )
 
-func encodeGrant(g storage.Grant) string {
+// encodeGrant encodes a grant that is bound to the key of a thumbprint, if that
+// is not nil.
+func encodeGrant(g storage.Grant, jkt []byte) string {
 	data := record.EncodeGrant(g)
 	b := make([]byte, 0, grantHead+len(data)+len(g.RevokedFor))
 	b = append(b, grantFormat)
@@ -64,9 +67,13 @@ func encodeGrant(g storage.Grant) string {
 		b = appendTime(b, t)
 	}
 	b = binary.BigEndian.AppendUint32(b, uint32(len(data)))
+	b = append(b, make([]byte, grantHead-len(b))...)
+	copy(b[61:], jkt)
 	b = append(b, data...)
 	return string(append(b, g.RevokedFor...))
 }
+
+var noThumbprint = string(make([]byte, grantHead-61))
 
 func decodeGrant(id storage.GrantID, b string) (storage.Grant, error) {
 	if len(b) < grantHead || b[0] != grantFormat || uint64(len(b)-grantHead) < uint64(number(b, 57)) {
@@ -79,6 +86,11 @@ func decodeGrant(id storage.GrantID, b string) (storage.Grant, error) {
 	}
 	g.RedeemedAt, g.Generation = timeAt(b, 1), uint64(number(b, 9))<<32|uint64(number(b, 13))
 	g.RotatedAt, g.IdleExpires, g.Expires, g.RevokedAt = timeAt(b, 17), timeAt(b, 25), timeAt(b, 33), timeAt(b, 41)
+	if jkt := b[61:grantHead]; jkt != noThumbprint {
+		if g.JKT, err = record.JKT([]byte(jkt)); err != nil {
+			return g, damaged("grant", err)
+		}
+	}
 	g.RevokedFor = b[end:]
 	return g, nil
 }

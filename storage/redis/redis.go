@@ -26,8 +26,8 @@
 //
 // What is in braces is the hash tag: keys with the same one are in one slot,
 // and a script touches one slot only. All of a person is in one, so people are
-// what spreads the load; the registry is in another, names are in 64. [prefix]
-// is in front of all. A life is counted from the record's own times by the
+// what spreads the load; the registry is in another, so is the queue of logouts,
+// names are in 64. [prefix] is in front of all. A life is counted from the record's own times by the
 // clock of Redis, so no difference between clocks shortens it.
 //
 //	{r}c:ID     string  a client: version, JSON. For ever: registered by the operator.
@@ -35,7 +35,7 @@
 //	{r}clients  zset    the clients' IDs, in order. For ever, likewise.
 //	{r}apis     zset    the resource servers' IDs, in order. For ever, likewise.
 //	{r}ring     string  the key ring: version, JSON with sealed keys. For ever: it is replaced whole.
-//	{r}format   string  the format of all this: 1. For ever.
+//	{r}format   string  the format of all this: 2. For ever.
 //	{r}ready    string  what /readyz writes. A minute.
 //	n{0…63}     hash    user names to entries "deadline:nonce:user". For ever: as long as the account.
 //	o{0…63}     zset    user names, in order. For ever, likewise.
@@ -44,6 +44,10 @@
 //	s{USER}S    string  a session: times, record. Until Expires, and an hour.
 //	g{USER}S.G  string  a grant: head, record, reason. Until Expires, and an hour.
 //	t{KEY}W:P   string  a counter of window W, the Pth since the epoch. Two windows.
+//	x{KEY}      string  that something was used. As long as it could be again, and 20 seconds.
+//	q{ID}       string  a pushed authorization request: JSON. Until Expires, and 20 seconds.
+//	{l}logouts  hash    logout tokens that are owed: attempts, times. Until the last Expires, and an hour.
+//	{l}due      zset    the same, by when they are due. As long.
 //
 // Each is written by the scripts in folder script, and by nothing else.
 //
@@ -60,10 +64,12 @@
 // # What lasts
 //
 // A lasting write (the end of anything, a rotation, a redemption, a change of
-// an account, a client or the key ring) is answered when the replicas that the
-// configuration asks for have it, or not without [storage.ErrUnknown]. New
-// sessions and grants are answered at once: if they are lost, people sign in
-// again.
+// an account, a client or the key ring, a logout token that is owed or was
+// sent) is answered when the replicas that the configuration asks for have it,
+// or not without [storage.ErrUnknown]. New sessions, grants and pushed requests
+// are answered at once: if they are lost, people sign in again. So is what was
+// used once: after a failover a proof may pass twice for the minute that it
+// lives. So are the claim and the delay of a logout token: it is sent again.
 package redis
 
 import (
@@ -231,7 +237,7 @@ func (s *Store) inspect(ctx context.Context, development bool) error {
 }
 
 // The format of all keys and records.
-const format = "1"
+const format = "2"
 
 func (s *Store) checkFormat(ctx context.Context) error {
 	if err := s.client.SetNX(ctx, s.formatKey(), format, 0).Err(); err != nil {

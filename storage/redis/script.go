@@ -82,6 +82,16 @@ var (
 	renewText string
 	//go:embed script/count.lua
 	countText string
+	//go:embed script/once.lua
+	onceText string
+	//go:embed script/owe.lua
+	oweText string
+	//go:embed script/claim.lua
+	claimText string
+	//go:embed script/defer.lua
+	deferText string
+	//go:embed script/finish.lua
+	finishText string
 	//go:embed script/ready.lua
 	readyText string
 
@@ -98,5 +108,10 @@ var (
 	touchScript   = newScript("touch", touchText)
 	renewScript   = newScript("renew", renewText)
 	countScript   = newScript("count", countText)
+	onceScript    = newScript("once", onceText)
+	oweScript     = newScript("owe", oweText)
+	claimScript   = newScript("claim", claimText)
+	deferScript   = newScript("defer", deferText)
+	finishScript  = newScript("finish", finishText)
 	readyScript   = newScript("ready", readyText)
 )

@@ -29,6 +29,9 @@ var tables = []struct {
 		_, err := record.DecodeGrant(storage.GrantID(id), data)
 		return err
 	}},
+	{"pushed request", "SELECT hex(id), data FROM pushed_requests", decodes[storage.PushedRequest]},
+	{"grant's key", "SELECT id, jkt FROM grants WHERE jkt <> x''", thumbprint},
+	{"replay's key", "SELECT hex(key), key FROM replays", thumbprint},
 	// What a condition reads from a column and a caller from the record is
 	// the same.
 	{"user name", "SELECT id, data FROM users WHERE json_valid(CAST(data AS TEXT)) AND json_extract(CAST(data AS TEXT), '$.name') <> name", disagrees},
@@ -39,6 +42,14 @@ var tables = []struct {
 func decodes[R any](_ string, data []byte) error {
 	var r R
 	return json.Unmarshal(data, &r)
+}
+
+// thumbprint is of 32 bytes, like what is used once.
+func thumbprint(_ string, b []byte) error {
+	if len(b) != 32 {
+		return fmt.Errorf("%d bytes, 32 expected", len(b))
+	}
+	return nil
 }
 
 func disagrees(string, []byte) error { return errors.New("the column is another than the record") }

@@ -16,10 +16,17 @@ func (s *Store) CreateGrant(ctx context.Context, g storage.Grant) error {
 	if g.User != g.ID.User() || g.Session != g.ID.Session() {
 		return fmt.Errorf("grant %q of session %q: its identifier must say whose it is", g.ID, g.Session)
 	}
+	jkt, err := record.Thumbprint(g.JKT)
+	if err != nil {
+		return fmt.Errorf("grant %q: %w", g.ID, err)
+	}
+	if jkt == nil {
+		jkt = []byte{} // nil would be NULL
+	}
 	data := record.EncodeGrant(g)
 	return s.do(ctx, func(w *writes) error {
 		_, err := w.exec(stmtCreateGrant, string(g.ID), string(g.User), string(g.Session), string(g.Client), record.Nanos(g.CodeExpires), record.Nanos(g.RedeemedAt),
-			int64(g.Generation), record.Nanos(g.RotatedAt), record.Nanos(g.IdleExpires), record.Nanos(g.Expires), record.Nanos(g.RevokedAt), g.RevokedFor, data)
+			int64(g.Generation), record.Nanos(g.RotatedAt), record.Nanos(g.IdleExpires), record.Nanos(g.Expires), record.Nanos(g.RevokedAt), g.RevokedFor, jkt, data)
 		return err
 	})
 }
@@ -28,15 +35,18 @@ func (s *Store) CreateGrant(ctx context.Context, g storage.Grant) error {
 type grantRow struct {
 	redeemedAt, generation, rotatedAt, idleExpires, expires, revokedAt int64
 	revokedFor                                                         string
-	data                                                               []byte
+	jkt, data                                                          []byte
 }
 
 func (r *grantRow) into() []any {
-	return []any{&r.redeemedAt, &r.generation, &r.rotatedAt, &r.idleExpires, &r.expires, &r.revokedAt, &r.revokedFor, &r.data}
+	return []any{&r.redeemedAt, &r.generation, &r.rotatedAt, &r.idleExpires, &r.expires, &r.revokedAt, &r.revokedFor, &r.jkt, &r.data}
 }
 
 func (r *grantRow) grant(s *Store, id storage.GrantID) (g storage.Grant, err error) {
 	if g, err = record.DecodeGrant(id, r.data); err != nil {
+		return storage.Grant{}, s.damaged(err)
+	}
+	if g.JKT, err = record.JKT(r.jkt); err != nil {
 		return storage.Grant{}, s.damaged(err)
 	}
 	g.RedeemedAt, g.Generation, g.RotatedAt = record.Instant(r.redeemedAt), uint64(r.generation), record.Instant(r.rotatedAt)
@@ -50,7 +60,7 @@ func (s *Store) Standing(ctx context.Context, id storage.GrantID, client clients
 	var gr grantRow
 	var sr sessionRow
 	var ur userRow
-	into := append(append(append(make([]any, 0, 16), gr.into()...), sr.into()...), ur.into()...)
+	into := append(append(append(make([]any, 0, 17), gr.into()...), sr.into()...), ur.into()...)
 	if err := s.row(ctx, stmtStanding, []any{string(id), string(client)}, append(into, &st.ClientVersion)...); err != nil {
 		return st, err
 	}
@@ -85,8 +95,12 @@ func (w *writes) reused(id storage.GrantID, at time.Time, reason string) error {
 
 // Redeem implements [storage.Grants].
 func (s *Store) Redeem(ctx context.Context, r storage.Redemption) error {
+	jkt, err := record.Thumbprint(r.JKT)
+	if err != nil {
+		return fmt.Errorf("redemption of grant %q: %w", r.Grant, err)
+	}
 	return s.do(ctx, func(w *writes) error {
-		changed, err := w.exec(stmtRedeem, record.Nanos(r.At), record.Nanos(r.IdleExpires), record.Nanos(r.Expires), string(r.Grant), record.Nanos(r.At))
+		changed, err := w.exec(stmtRedeem, record.Nanos(r.At), record.Nanos(r.IdleExpires), record.Nanos(r.Expires), jkt, string(r.Grant), record.Nanos(r.At))
 		if err != nil || changed == 1 {
 			return err
 		}
@@ -107,7 +121,11 @@ func (s *Store) Redeem(ctx context.Context, r storage.Redemption) error {
 func (s *Store) Rotate(ctx context.Context, r storage.Rotation) error {
 	at := record.Nanos(r.At)
 	return s.do(ctx, func(w *writes) error {
-		changed, err := w.exec(stmtRotate, at, record.Nanos(r.IdleExpires), string(r.Grant), int64(r.From), at, at)
+		st, args := stmtRotate, []any{at, record.Nanos(r.IdleExpires), string(r.Grant), int64(r.From), at, at}
+		if r.Keep {
+			st, args = stmtKeep, args[1:]
+		}
+		changed, err := w.exec(st, args...)
 		if err != nil || changed == 1 {
 			return err
 		}

@@ -44,6 +44,7 @@ const (
 	stmtStanding
 	stmtRedeem
 	stmtRotate
+	stmtKeep
 	stmtGrantState
 	stmtRevokeGrant
 	stmtListGrants
@@ -55,16 +56,33 @@ const (
 	stmtCount
 	stmtTally
 
+	stmtOnce
+	stmtPushRequest
+	stmtPushedRequest
+
+	stmtAddLogout
+	stmtLapsedLogouts
+	stmtDueLogouts
+	stmtClaimLogout
+	stmtDeferLogout
+	stmtFinishLogout
+	stmtLogout
+	stmtLogouts
+
 	stmtSweepGrants
 	stmtSweepSessions
 	stmtSweepCounters
+	stmtSweepReplays
+	stmtSweepPushedRequests
+	stmtSweepLogouts
 
 	statementCount
 )
 
 const (
 	sessionColumns = "s.last_seen, s.idle_expires, s.ended_at, s.data"
-	grantColumns   = "g.redeemed_at, g.generation, g.rotated_at, g.idle_expires, g.expires, g.revoked_at, g.revoked_for, g.data"
+	grantColumns   = "g.redeemed_at, g.generation, g.rotated_at, g.idle_expires, g.expires, g.revoked_at, g.revoked_for, g.jkt, g.data"
+	logoutColumns  = "session, client, created_at, attempts, due_at, expires"
 )
 
 // firstVersion starts at random, so that a record that is made again after its
@@ -104,12 +122,14 @@ var texts = [statementCount]string{
 	stmtHasSession:    "SELECT 1 FROM sessions WHERE id = ?",
 	stmtListSessions:  "SELECT s.id, " + sessionColumns + " FROM sessions s WHERE s.user = ? AND s.id > ? ORDER BY s.id LIMIT ?",
 
-	stmtCreateGrant: "INSERT INTO grants (id, user, session, client, code_expires, redeemed_at, generation, rotated_at, idle_expires, expires, revoked_at, revoked_for, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	stmtCreateGrant: "INSERT INTO grants (id, user, session, client, code_expires, redeemed_at, generation, rotated_at, idle_expires, expires, revoked_at, revoked_for, jkt, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 	stmtStanding: "SELECT " + grantColumns + ", " + sessionColumns + ", u.version, u.data, coalesce(c.version, 0) FROM grants g " +
 		"LEFT JOIN sessions s ON s.id = g.session LEFT JOIN users u ON u.id = g.user LEFT JOIN clients c ON c.id = ?2 WHERE g.id = ?1",
-	stmtRedeem: "UPDATE grants SET redeemed_at = ?, generation = 1, rotated_at = 0, idle_expires = ?, expires = ? " +
+	stmtRedeem: "UPDATE grants SET redeemed_at = ?, generation = 1, rotated_at = 0, idle_expires = ?, expires = ?, jkt = coalesce(?, jkt) " +
 		"WHERE id = ? AND redeemed_at = 0 AND revoked_at = 0 AND code_expires > ?",
 	stmtRotate: "UPDATE grants SET generation = generation + 1, rotated_at = ?, idle_expires = max(idle_expires, ?) " +
+		"WHERE id = ? AND generation = ? AND redeemed_at <> 0 AND revoked_at = 0 AND expires > ? AND idle_expires > ?",
+	stmtKeep: "UPDATE grants SET idle_expires = max(idle_expires, ?) " +
 		"WHERE id = ? AND generation = ? AND redeemed_at <> 0 AND revoked_at = 0 AND expires > ? AND idle_expires > ?",
 	stmtGrantState:  "SELECT redeemed_at, generation, rotated_at, idle_expires, expires, revoked_at, code_expires FROM grants WHERE id = ?",
 	stmtRevokeGrant: "UPDATE grants SET revoked_at = ?, revoked_for = ? WHERE id = ? AND revoked_at = 0",
@@ -124,9 +144,27 @@ var texts = [statementCount]string{
 	stmtTally: "SELECT coalesce(sum(CASE WHEN part = ?3 THEN n END), 0), coalesce(sum(CASE WHEN part = ?3 - 1 THEN n END), 0) " +
 		"FROM counters WHERE key = ?1 AND length = ?2 AND part IN (?3, ?3 - 1)",
 
-	stmtSweepGrants:   "DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE expires <= ?1 AND (redeemed_at <> 0 OR code_expires <= ?1 - 3600000000000) LIMIT ?2)",
-	stmtSweepSessions: "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires <= ? LIMIT ?)",
-	stmtSweepCounters: "DELETE FROM counters WHERE (key, length, part) IN (SELECT key, length, part FROM counters WHERE expires <= ? LIMIT ?)",
+	// What is past its time may be used again: it counts as forgotten.
+	stmtOnce: "INSERT INTO replays (key, expires) VALUES (?1, ?3) " +
+		"ON CONFLICT (key) DO UPDATE SET expires = excluded.expires WHERE expires <= ?2",
+	stmtPushRequest:   "INSERT INTO pushed_requests (id, expires, data) VALUES (?, ?, ?)",
+	stmtPushedRequest: "SELECT data FROM pushed_requests WHERE id = ?",
+
+	stmtAddLogout:     "INSERT INTO logouts (" + logoutColumns + ") VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+	stmtLapsedLogouts: "DELETE FROM logouts WHERE due_at <= ?1 AND expires <= ?1",
+	stmtDueLogouts:    "SELECT " + logoutColumns + " FROM logouts WHERE due_at <= ? ORDER BY due_at LIMIT ?",
+	stmtClaimLogout:   "UPDATE logouts SET due_at = ?, attempts = attempts + 1 WHERE session = ? AND client = ?",
+	stmtDeferLogout:   "UPDATE logouts SET due_at = ? WHERE session = ? AND client = ?",
+	stmtFinishLogout:  "DELETE FROM logouts WHERE session = ? AND client = ?",
+	stmtLogout:        "SELECT " + logoutColumns + " FROM logouts WHERE session = ? AND client = ?",
+	stmtLogouts:       "SELECT " + logoutColumns + " FROM logouts WHERE (session, client) > (?, ?) ORDER BY session, client LIMIT ?",
+
+	stmtSweepGrants:         "DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE expires <= ?1 AND (redeemed_at <> 0 OR code_expires <= ?1 - 3600000000000) LIMIT ?2)",
+	stmtSweepSessions:       "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires <= ? LIMIT ?)",
+	stmtSweepCounters:       "DELETE FROM counters WHERE (key, length, part) IN (SELECT key, length, part FROM counters WHERE expires <= ? LIMIT ?)",
+	stmtSweepReplays:        "DELETE FROM replays WHERE key IN (SELECT key FROM replays WHERE expires <= ? LIMIT ?)",
+	stmtSweepPushedRequests: "DELETE FROM pushed_requests WHERE id IN (SELECT id FROM pushed_requests WHERE expires <= ? LIMIT ?)",
+	stmtSweepLogouts:        "DELETE FROM logouts WHERE (session, client) IN (SELECT session, client FROM logouts WHERE expires <= ? LIMIT ?)",
 }
 
 type statements [statementCount]*sql.Stmt

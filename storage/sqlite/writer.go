@@ -181,3 +181,15 @@ func (w *writes) row(st statement, args []any, into ...any) error {
 	}
 	return err
 }
+
+// rows reads all rows of a prepared statement; scan reads one.
+func (w *writes) rows(st statement, args []any, scan func(*sql.Rows) error) error {
+	rows, err := w.tx.Stmt(w.store.write[st]).Query(args...)
+	if err == nil {
+		err = each(rows, func() error { return scan(rows) })
+	}
+	if err != nil {
+		w.failure = err
+	}
+	return err
+}

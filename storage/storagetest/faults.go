@@ -133,3 +133,28 @@ func (f *faulty) Count(ctx context.Context, key string, n int, now time.Time, wi
 	})
 	return t, err
 }
+func (f *faulty) Once(ctx context.Context, key [32]byte, now, until time.Time) error {
+	return f.do(ctx, "Once", func() error { return f.Store.Once(ctx, key, now, until) })
+}
+func (f *faulty) PushRequest(ctx context.Context, p storage.PushedRequest, now time.Time) error {
+	return f.do(ctx, "PushRequest", func() error { return f.Store.PushRequest(ctx, p, now) })
+}
+func (f *faulty) AddLogouts(ctx context.Context, list []storage.Logout) error {
+	return f.do(ctx, "AddLogouts", func() error { return f.Store.AddLogouts(ctx, list) })
+}
+func (f *faulty) ClaimLogouts(ctx context.Context, now, again time.Time, limit int) (list []storage.Logout, err error) {
+	err = f.do(ctx, "ClaimLogouts", func() (err error) {
+		list, err = f.Store.ClaimLogouts(ctx, now, again, limit)
+		return err
+	})
+	if err != nil {
+		return nil, err // what was claimed is not known to who gets an error
+	}
+	return list, nil
+}
+func (f *faulty) DeferLogout(ctx context.Context, c clients.ID, s storage.SessionID, due time.Time) error {
+	return f.do(ctx, "DeferLogout", func() error { return f.Store.DeferLogout(ctx, c, s, due) })
+}
+func (f *faulty) FinishLogout(ctx context.Context, c clients.ID, s storage.SessionID) error {
+	return f.do(ctx, "FinishLogout", func() error { return f.Store.FinishLogout(ctx, c, s) })
+}

@@ -19,6 +19,7 @@ import (
 var reads = []string{
 	"Client", "ListClients", "ResourceServer", "ListResourceServers", "User", "UserByName", "ListUsers",
 	"SessionUser", "ListSessions", "Standing", "ListGrants", "KeyRing", "Ready", "Close", "Check",
+	"PushedRequest", "Logout", "EachLogout",
 }
 
 func TestEveryWriteHasFaults(t *testing.T) {

@@ -1,7 +1,7 @@
 -- Rotates the refresh token of a grant. Begins with grant.lua.
 -- KEYS: the grant
 -- ARGV: at, generation, begin of the grace window, idle expiry (8 bytes each);
---       reason if it is reuse
+--       reason if it is reuse; something if the generation stays
 local atS, atN, fromH, fromL, graceS, graceN, nextS, nextN =
   struct.unpack('>I4I4I4I4I4I4I4I4', ARGV[1])
 if redeemedS == 0 and redeemedN == 0 then
@@ -15,12 +15,14 @@ if not before(atS, atN, expiresS, expiresN) or not before(atS, atN, idleS, idleN
 end
 local generation, from = generationH * 4294967296 + generationL, fromH * 4294967296 + fromL
 if from == generation then
-  generation = generation + 1
+  if not ARGV[3] then
+    generation, rotatedS, rotatedN = generation + 1, atS, atN
+  end
   if before(idleS, idleN, nextS, nextN) then
     idleS, idleN = nextS, nextN
   end
   redis.call('SETRANGE', KEYS[1], 9, struct.pack('>I4I4I4I4I4I4',
-    math.floor(generation / 4294967296), generation % 4294967296, atS, atN, idleS, idleN))
+    math.floor(generation / 4294967296), generation % 4294967296, rotatedS, rotatedN, idleS, idleN))
   return DONE
 end
 if from > generation then
