@@ -42,6 +42,8 @@ type metadata struct {
 	ClaimsParameter       bool     `json:"claims_parameter_supported"`
 	RequestParameter      bool     `json:"request_parameter_supported"`
 	RequestURIParameter   bool     `json:"request_uri_parameter_supported"`
+	BackchannelLogout     bool     `json:"backchannel_logout_supported"`
+	BackchannelSession    bool     `json:"backchannel_logout_session_supported"`
 }
 
 // document is a prepared answer.
@@ -80,6 +82,8 @@ func (s *Server) prepareMetadata() document {
 		RevocationAuth:        []string{"none"},
 		IntrospectionAuth:     []string{"client_secret_basic"},
 		IssParameter:          true,
+		BackchannelLogout:     true,
+		BackchannelSession:    true,
 	}))
 }
 
