@@ -3,6 +3,7 @@ package authz_test
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -304,4 +305,47 @@ func mustURL(t *testing.T, text string) *url.URL {
 	u, err := url.Parse(text)
 	check(t, err)
 	return u
+}
+
+// TestClientWithoutRefreshTokenIsToldLater: a backend with a session of its own
+// and no refresh token, long after its access token has expired.
+func TestClientWithoutRefreshTokenIsToldLater(t *testing.T) {
+	s := authztest.New(t)
+	register(t, s, "backend", func(c *clients.Client) { c.BackchannelLogoutURI = "https://backend.example.com/logout" })
+	b := s.Browser()
+	want := func(n int) {
+		t.Helper()
+		got := 0
+		check(t, s.Store.EachLogout(t.Context(), func(l storage.Logout) error { got++; return nil }))
+		if got != n {
+			t.Errorf("%d logout tokens are owed, %d expected", got, n)
+		}
+	}
+	for _, client := range []string{"spa", "backend"} { // spa has no such URI
+		tokens := s.Redeem(b.Code("alice", "client_id", client, "scope", "openid"), "client_id", client)
+		if tokens.Status != http.StatusOK || tokens.RefreshToken != "" {
+			t.Fatalf("%+v", tokens)
+		}
+		s.Clock.Advance(12 * time.Hour)
+		if got := s.UserInfo(tokens.AccessToken); got != http.StatusUnauthorized {
+			t.Errorf("the access token after 12 hours: %d", got)
+		}
+		_, err := s.Store.Sweep(t.Context(), s.Clock.Now(), 1000)
+		check(t, err)
+	}
+	want(0)
+	confirm(b, b.Get("/logout"))
+	want(1)
+}
+
+// TestLogoutNetworksOfEverything: an allowance that switches the guard off is
+// refused, by the setting's name.
+func TestLogoutNetworksOfEverything(t *testing.T) {
+	for text, good := range map[string]bool{"10.1.0.0/16": true, "fd00::/8": true, "0.0.0.0/0": false, "::/0": false} {
+		c := authz.Config{Issuer: "https://login.example.com", LogoutNetworks: []netip.Prefix{netip.MustParsePrefix(text)}}
+		problems := c.Problems()
+		if good != (len(problems) == 0) || !good && problems[0].Setting != "backchannel_logout.allow_networks" {
+			t.Errorf("%s: %v", text, problems)
+		}
+	}
 }
