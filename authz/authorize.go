@@ -15,6 +15,7 @@ import (
 	"github.com/solegate/solegate/authz/oauth"
 	"github.com/solegate/solegate/authz/provider"
 	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/keys/verify/dpop"
 	"github.com/solegate/solegate/storage"
 )
 
@@ -23,9 +24,12 @@ type entrance uint8
 
 const (
 	front entrance = 1 << iota // /authorize, from the browser
+	push                       // /par, from the client
+	visit                      // /authorize, with the request_uri of a pushed request
 	again                      // /authorize, back from a login step
 
-	every = front | again
+	entry = front | push // where the parameters come from outside
+	every = entry | visit | again
 )
 
 // checks are what an authorization request must pass before anybody sees a
@@ -35,20 +39,24 @@ var checks = []struct {
 	at    entrance
 	check func(*Server, *authorization) error
 }{
-	{front, (*Server).parametersOnce},  // RFC 6749 §3.1: before any is read
-	{every, (*Server).knownClient},     // RFC 6749 §2.2: whose redirect URIs to compare
-	{every, (*Server).redirectURI},     // RFC 9700 §2.1: from here on errors go to the client
-	{every, (*Server).stateLength},     // before it is echoed
-	{front, (*Server).noRequestObject}, // RFC 9101: refused, never fetched
-	{front, (*Server).responseType},    // RFC 9700 §2.1.2: code only
-	{front, (*Server).responseMode},    // the code travels in the query, nowhere else
-	{every, (*Server).pkce},            // RFC 7636 §4.3: S256 only
-	{every, (*Server).scope},           // RFC 6749 §3.3
-	{every, (*Server).resource},        // RFC 8707 §2
-	{every, (*Server).nonce},           // OpenID Connect Core §3.1.2.1
-	{every, (*Server).prompt},          // OpenID Connect Core §3.1.2.1
-	{every, (*Server).maxAge},          // OpenID Connect Core §3.1.2.1
-	{every, (*Server).idTokenHint},     // OpenID Connect Core §3.1.2.1
+	{entry | visit, (*Server).parametersOnce}, // RFC 6749 §3.1: before any is read
+	{visit, (*Server).pushedRequest},          // RFC 9126 §4: from here on it is what was pushed
+	{every, (*Server).knownClient},            // RFC 6749 §2.2: whose redirect URIs to compare
+	{every, (*Server).redirectURI},            // RFC 9700 §2.1: from here on errors go to the client
+	{every, (*Server).stateLength},            // before it is echoed
+	{front | again, (*Server).mustPush},       // RFC 9126 §6: nothing else of the front channel counts then
+	{entry, (*Server).noRequestObject},        // RFC 9101: refused, never fetched
+	{entry, (*Server).responseType},           // RFC 9700 §2.1.2: code only, and only who may redeem one
+	{entry, (*Server).responseMode},           // the code travels in the query, nowhere else
+	{every, (*Server).nonce},                  // OpenID Connect Core §3.1.2.1
+	{every, (*Server).scope},                  // RFC 6749 §3.3
+	{every, (*Server).pkce},                   // RFC 7636 §4.3: S256 only; a nonce may stand in for it
+	{every, (*Server).dpopKey},                // RFC 9449 §10
+	{every, (*Server).resource},               // RFC 8707 §2
+	{every, (*Server).prompt},                 // OpenID Connect Core §3.1.2.1
+	{every, (*Server).maxAge},                 // OpenID Connect Core §3.1.2.1
+	{every, (*Server).acrValues},              // RFC 9470 §4
+	{every, (*Server).idTokenHint},            // OpenID Connect Core §3.1.2.1
 }
 
 // authorization is an authorization request on its way through the checks.
@@ -58,14 +66,16 @@ type authorization struct {
 	query url.Values // of the request's URL
 	body  url.Values // of the request's body
 
-	form          url.Values // parametersOnce, or what the login step brings back
+	form          url.Values // parametersOnce, pushedRequest, or what the login step brings back
+	pushed        string     // pushedRequest, or what the login step brings back; empty if it was not pushed
 	client        clients.Client
 	redirectURI   clients.RedirectURI
 	state         string
-	codeChallenge string
-	scope         []string
-	resource      []string
 	nonce         string
+	scope         []string
+	codeChallenge string
+	jkt           string // dpopKey
+	resource      []string
 	prompt        []string
 	maxAge        time.Duration // negative: none
 	idTokenHint   storage.UserID
@@ -83,8 +93,8 @@ const (
 // travel through the login step.
 var authorizationParameters = []string{
 	"client_id", "redirect_uri", "response_type", "scope", "state", "nonce",
-	"code_challenge", "code_challenge_method", "resource", "prompt", "max_age",
-	"id_token_hint", "login_hint",
+	"code_challenge", "code_challenge_method", "dpop_jkt", "resource", "prompt",
+	"max_age", "acr_values", "id_token_hint", "login_hint",
 }
 
 // authorize is the authorization endpoint (RFC 6749 §3.1).
@@ -100,26 +110,39 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 			s.page(w, r, http.StatusBadRequest, "This sign-in has ended", "It took too long, or it was started in another browser. Go back to the application and sign in again.", err)
 			return
 		}
-		at, a.form = again, pending.Parameters
+		at, a.form, a.pushed = again, pending.Parameters, pending.Pushed
 	} else if !s.parameters(w, r, a) {
 		return
+	} else if isPushed(a.query) || isPushed(a.body) {
+		at = visit
 	}
-	for _, c := range checks {
-		if c.at&at == 0 {
-			continue
-		}
-		if err := c.check(s, a); err != nil {
-			s.refuseAuthorization(w, r, a, err)
-			return
-		}
+	if err := s.checkAuthorization(a, at); err != nil {
+		s.refuseAuthorization(w, r, a, err)
+		return
 	}
 	if r.Method == http.MethodPost {
 		// A form post from another site carries no SameSite=Lax cookie, so
 		// nobody would ever be logged in. The same request as a GET does.
-		s.redirect(w, s.Issuer+"/authorize?"+a.form.Encode())
+		form := a.form
+		if at == visit {
+			form = a.body
+		}
+		s.redirect(w, s.Issuer+"/authorize?"+form.Encode())
 		return
 	}
 	s.decide(w, r, a, pending)
+}
+
+// checkAuthorization runs the checks of an entrance.
+func (s *Server) checkAuthorization(a *authorization, at entrance) error {
+	for _, c := range checks {
+		if c.at&at != 0 {
+			if err := c.check(s, a); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // parameters reads where the parameters may stand: the query of a GET, the
@@ -149,6 +172,9 @@ type errLocal struct {
 	error
 	redirectURI string // what was asked for, for the audit log
 }
+
+// Unwrap returns what may be told.
+func (e errLocal) Unwrap() error { return e.error }
 
 func (s *Server) parametersOnce(a *authorization) error {
 	all := a.query
@@ -215,6 +241,9 @@ func (s *Server) noRequestObject(a *authorization) error {
 }
 
 func (s *Server) responseType(a *authorization) error {
+	if !a.client.HasGrantType(oauth.AuthorizationCode) {
+		return oauth.Errorf(oauth.UnauthorizedClient, "The client may not use this grant type.", "client %s is not registered for %s", a.client.ID, oauth.AuthorizationCode)
+	}
 	switch a.form.Get("response_type") {
 	case "code":
 		return nil
@@ -234,6 +263,7 @@ func (s *Server) responseMode(a *authorization) error {
 func (s *Server) pkce(a *authorization) error {
 	challenge := a.form.Get("code_challenge")
 	switch method := a.form.Get("code_challenge_method"); {
+	case challenge == "" && method == "" && a.nonce != "" && oauth.Has(a.scope, oauth.OpenID) && a.client.MayOmitPKCE():
 	case challenge == "":
 		return oauth.Errorf(oauth.InvalidRequest, "PKCE is required: the code_challenge is missing.", "no code_challenge")
 	case method != "S256":
@@ -270,6 +300,15 @@ func (s *Server) scope(a *authorization) error {
 		}
 	}
 	a.scope = asked
+	return nil
+}
+
+func (s *Server) dpopKey(a *authorization) error {
+	jkt := a.form.Get("dpop_jkt")
+	if jkt != "" && !dpop.ValidThumbprint(jkt) {
+		return oauth.Errorf(oauth.InvalidRequest, "The dpop_jkt is not a base64url SHA-256.", "dpop_jkt of %d bytes", len(jkt))
+	}
+	a.jkt = jkt
 	return nil
 }
 
@@ -325,6 +364,16 @@ func (s *Server) maxAge(a *authorization) error {
 		return oauth.Errorf(oauth.InvalidRequest, "The max_age is not a number of seconds.", "max_age is no number")
 	}
 	a.maxAge = time.Duration(seconds) * time.Second
+	return nil
+}
+
+// acrValues refuses what no login here could bring: an API that asked for it
+// (RFC 9470 §4) would ask for ever. It is enough that one of them is known.
+func (s *Server) acrValues(a *authorization) error {
+	asked := oauth.SplitScope(a.form.Get("acr_values"))
+	if len(asked) > 0 && !oauth.Has(asked, login.ACRPassword) {
+		return oauth.Errorf(oauth.UnmetAuthentication, "This way to authenticate is not offered.", "acr_values without %s", login.ACRPassword)
+	}
 	return nil
 }
 
@@ -402,9 +451,15 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request, a *authorization
 		}
 	}
 
+	// Now the login has ended, and with it a pushed request.
+	if err := s.pushedOnce(a); err != nil {
+		s.refuseAuthorization(w, r, a, err)
+		return
+	}
+	a.pushed = "" // used: what the client is told from here on is no second use
 	code, grant, err := s.provider.Authorize(r.Context(), provider.Authorization{
 		Client: a.client, Session: session, RedirectURI: a.redirectURI, State: a.state,
-		Scope: a.scope, Resource: a.resource, Nonce: a.nonce, CodeChallenge: a.codeChallenge,
+		Scope: a.scope, Resource: a.resource, Nonce: a.nonce, CodeChallenge: a.codeChallenge, JKT: a.jkt,
 	})
 	if err != nil {
 		s.refuseAuthorization(w, r, a, err)
@@ -433,15 +488,20 @@ func covers(agreed, asked []string) bool {
 	return agreed != nil
 }
 
-// pending is a as it waits for a login step.
-func (s *Server) pending(a *authorization, before login.Pending) login.Pending {
+// travelling are the parameters of a checked request that go on with it.
+func travelling(checked url.Values) url.Values {
 	form := url.Values{}
 	for _, name := range authorizationParameters {
-		if a.form.Has(name) {
-			form.Set(name, a.form.Get(name))
+		if checked.Has(name) {
+			form.Set(name, checked.Get(name))
 		}
 	}
-	before.Parameters = form
+	return form
+}
+
+// pending is a as it waits for a login step.
+func (s *Server) pending(a *authorization, before login.Pending) login.Pending {
+	before.Parameters, before.Pushed = travelling(a.form), a.pushed
 	before.ClientName = a.client.Name
 	before.ClientID = a.client.ID
 	before.RedirectOrigin = originOf(string(a.redirectURI))
@@ -456,6 +516,13 @@ func (s *Server) pending(a *authorization, before login.Pending) login.Pending {
 // refuseAuthorization answers err: to the client if its redirect URI is known
 // to be right (RFC 6749 §4.1.2.1), else on a page of ours.
 func (s *Server) refuseAuthorization(w http.ResponseWriter, r *http.Request, a *authorization, err error) {
+	if a.pushed != "" {
+		// Whatever the client is told ends the request, too. If it was used
+		// before, the client has had its answer.
+		if once := s.pushedOnce(a); once != nil && oauth.As(once).Code == oauth.InvalidRequestURI {
+			err = once
+		}
+	}
 	event := audit.Event{What: "authorization refused", Client: a.client.ID, Address: s.address(r), Request: s.requestID(r), Reason: err.Error()}
 	if local, ok := errors.AsType[errLocal](err); ok {
 		event.RedirectURI = local.redirectURI

@@ -32,26 +32,33 @@ func checkName(f any) string {
 
 // FailingCases are authorization requests that fail at one check: the changes
 // are pairs of name and value, and Error is the code that the client is sent,
-// or empty for a page of ours.
+// or empty for a page of ours. Pushed are those that fail likewise when they
+// are pushed.
 var FailingCases = []struct {
 	Check   string
 	Changes []string
 	Error   string
+	Pushed  bool
 }{
-	{"parametersOnce", []string{"scope", strings.Repeat("x", maxParameter+1)}, ""},
-	{"knownClient", []string{"client_id", "nobody"}, ""},
-	{"knownClient", []string{"client_id", ""}, ""},
-	{"redirectURI", []string{"redirect_uri", "https://evil.example/"}, ""},
-	{"redirectURI", []string{"redirect_uri", ""}, ""},
-	{"stateLength", []string{"state", strings.Repeat("x", maxState+1)}, "invalid_request"},
-	{"noRequestObject", []string{"request", "x"}, "request_not_supported"},
-	{"responseType", []string{"response_type", "token"}, "unsupported_response_type"},
-	{"responseMode", []string{"response_mode", "fragment"}, "invalid_request"},
-	{"pkce", []string{"code_challenge", ""}, "invalid_request"},
-	{"scope", []string{"scope", "openid other"}, "invalid_scope"},
-	{"resource", []string{"resource", "https://other.example"}, "invalid_target"},
-	{"nonce", []string{"nonce", strings.Repeat("x", maxNonce+1)}, "invalid_request"},
-	{"prompt", []string{"prompt", "none consent"}, "invalid_request"},
-	{"maxAge", []string{"max_age", "soon"}, "invalid_request"},
-	{"idTokenHint", []string{"id_token_hint", "x"}, "invalid_request"},
+	{"parametersOnce", []string{"scope", strings.Repeat("x", maxParameter+1)}, "", true},
+	{"pushedRequest", []string{"request_uri", requestURIPrefix + "x"}, "", false},
+	{"knownClient", []string{"client_id", "nobody"}, "", true},
+	{"knownClient", []string{"client_id", ""}, "", true},
+	{"redirectURI", []string{"redirect_uri", "https://evil.example/"}, "", true},
+	{"redirectURI", []string{"redirect_uri", ""}, "", true},
+	{"stateLength", []string{"state", strings.Repeat("x", maxState+1)}, "invalid_request", true},
+	{"mustPush", []string{"client_id", "pushes"}, "invalid_request", false},
+	{"noRequestObject", []string{"request", "x"}, "request_not_supported", true},
+	{"noRequestObject", []string{"request_uri", "https://spa.example.com/request"}, "request_uri_not_supported", false},
+	{"responseType", []string{"response_type", "token"}, "unsupported_response_type", true},
+	{"responseMode", []string{"response_mode", "fragment"}, "invalid_request", true},
+	{"nonce", []string{"nonce", strings.Repeat("x", maxNonce+1)}, "invalid_request", true},
+	{"scope", []string{"scope", "openid other"}, "invalid_scope", true},
+	{"pkce", []string{"code_challenge", ""}, "invalid_request", true},
+	{"dpopKey", []string{"dpop_jkt", "x"}, "invalid_request", true},
+	{"resource", []string{"resource", "https://other.example"}, "invalid_target", true},
+	{"prompt", []string{"prompt", "none consent"}, "invalid_request", true},
+	{"maxAge", []string{"max_age", "soon"}, "invalid_request", true},
+	{"acrValues", []string{"acr_values", "urn:unknown"}, "unmet_authentication_requirements", true},
+	{"idTokenHint", []string{"id_token_hint", "x"}, "invalid_request", true},
 }

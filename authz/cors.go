@@ -12,10 +12,10 @@ func allowOrigin(w http.ResponseWriter, origin string) {
 	h := w.Header()
 	h.Set("Access-Control-Allow-Origin", origin)
 	h.Set("Vary", "Origin")
-	h.Set("Access-Control-Expose-Headers", "WWW-Authenticate, X-Request-Id, Retry-After")
+	h.Set("Access-Control-Expose-Headers", "DPoP-Nonce, WWW-Authenticate, X-Request-Id, Retry-After")
 }
 
-// preflight answers a browser that asks whether a page may call /token,
+// preflight answers a browser that asks whether a page may call /token, /par,
 // /revoke or /userinfo. It does not say for which client, so any enabled
 // client's origin will do; the request itself is held to its own client's.
 func (s *Server) preflight(w http.ResponseWriter, r *http.Request) {
@@ -33,7 +33,7 @@ func (s *Server) preflight(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	allowOrigin(w, origin)
 	h.Set("Access-Control-Allow-Methods", "GET, POST")
-	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, DPoP")
 	h.Set("Access-Control-Max-Age", "600")
 	w.WriteHeader(http.StatusNoContent)
 }

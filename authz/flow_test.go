@@ -19,6 +19,9 @@ import (
 
 func TestChecks(t *testing.T) {
 	s := authztest.New(t)
+	pushes := s.Client
+	pushes.ID, pushes.RequirePAR = "pushes", true
+	s.AddClient(pushes)
 	b := s.Browser()
 	b.Code("alice") // signed in: what fails, fails by its check alone
 	for _, c := range authz.FailingCases {
@@ -69,7 +72,7 @@ func TestPromptAndMaxAge(t *testing.T) {
 		{[]string{"max_age", "3600"}, false},
 		{[]string{"id_token_hint", tokens.IDToken}, false},
 		{[]string{"id_token_hint", tokens.IDToken, "prompt", "none"}, false},
-		{[]string{"acr_values", "urn:unknown"}, false},
+		{[]string{"acr_values", "urn:unknown urn:solegate:acr:password"}, false},
 	} {
 		if got := asks(c.changes...); got != c.asks {
 			t.Errorf("%.60q: asks %t, %t expected", c.changes, got, c.asks)
@@ -337,8 +340,12 @@ func TestMetadataAndKeys(t *testing.T) {
 	}
 	for name, want := range map[string]any{
 		"issuer": s.URL, "jwks_uri": s.URL + "/jwks", "authorization_response_iss_parameter_supported": true,
-		"response_types_supported": []any{"code"}, "code_challenge_methods_supported": []any{"S256"}, "grant_types_supported": []any{"authorization_code", "refresh_token"},
-		"request_uri_parameter_supported": false, "request_parameter_supported": false,
+		"response_types_supported": []any{"code"}, "code_challenge_methods_supported": []any{"S256"}, "grant_types_supported": []any{"authorization_code", "client_credentials", "refresh_token"},
+		"pushed_authorization_request_endpoint": s.URL + "/par", "require_pushed_authorization_requests": false,
+		"dpop_signing_alg_values_supported":                []any{"ES256", "PS256", "EdDSA", "Ed25519"},
+		"token_endpoint_auth_methods_supported":            []any{"none", "client_secret_basic", "private_key_jwt"},
+		"token_endpoint_auth_signing_alg_values_supported": []any{"ES256", "PS256", "EdDSA", "Ed25519"},
+		"request_uri_parameter_supported":                  false, "request_parameter_supported": false,
 	} {
 		if diff := cmp.Diff(want, m[name]); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)

@@ -3,7 +3,6 @@ package authz
 import (
 	"errors"
 	"net/http"
-	"net/url"
 
 	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/oauth"
@@ -24,13 +23,19 @@ type introspection struct {
 // resource server asks, with its own credential, and only about access tokens
 // for its own audience: about all else the answer is that it is not active.
 func (s *Server) introspect(w http.ResponseWriter, r *http.Request) {
-	rs, err := s.resourceServer(r)
-	if err != nil {
-		s.refuseJSON(w, r, err)
-		return
-	}
 	t := &tokenRequest{w: w, r: r}
-	if err := s.postedForm(t); err != nil {
+	err := s.postedForm(t)
+	if err == nil {
+		err = s.presented(t)
+	}
+	var rs clients.ResourceServer
+	if err == nil {
+		rs, err = s.resourceServer(t)
+	}
+	if err == nil {
+		err = s.assertedOnce(t)
+	}
+	if err != nil {
 		s.refuseJSON(w, r, err)
 		return
 	}
@@ -43,41 +48,48 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request) {
 	case err != nil && oauth.As(err).HTTPStatus() >= 500:
 		s.refuseJSON(w, r, err)
 	case err != nil || token.Audience != rs.Audience:
-		s.writeTokens(w, []byte(`{"active":false}`+"\n"))
+		s.writeTokens(w, http.StatusOK, []byte(`{"active":false}`+"\n"))
 	default:
-		s.writeTokens(w, marshal(introspection{Active: true, AccessToken: token, TokenType: "Bearer", Username: st.User.Name}))
+		kind := "Bearer"
+		if token.JKT() != "" {
+			kind = "DPoP" // RFC 9449 §6.2; whether the key was proved is the resource server's to check
+		}
+		s.writeTokens(w, http.StatusOK, marshal(introspection{Active: true, AccessToken: token, TokenType: kind, Username: st.User.Name}))
 	}
 }
 
-// resourceServer authenticates the resource server that asks: HTTP Basic,
-// both parts form-encoded (RFC 6749 §2.3.1).
-func (s *Server) resourceServer(r *http.Request) (clients.ResourceServer, error) {
+// resourceServer authenticates the resource server that asks, by the way it is
+// registered for: client_secret_basic or private_key_jwt.
+func (s *Server) resourceServer(t *tokenRequest) (clients.ResourceServer, error) {
+	r := t.r
+	var rs clients.ResourceServer
 	refuse := func(cause string) (clients.ResourceServer, error) {
 		s.audit.Record(r.Context(), audit.Event{What: "resource server refused", Reason: cause, Address: s.address(r), Request: s.requestID(r)})
 		refusal := oauth.Errorf(oauth.InvalidClient, "The resource server's credential is missing or wrong.", "%s", cause)
-		refusal.Status = http.StatusUnauthorized
+		refusal.Status = basicStatus(rs.Method(), t.credential)
 		return clients.ResourceServer{}, refusal
 	}
-	user, secret, ok := r.BasicAuth()
-	if !ok || len(r.Header["Authorization"]) != 1 {
-		return refuse("no HTTP Basic credential")
+	if t.credential.method == clients.None {
+		return refuse("no credential")
 	}
-	id, err := url.QueryUnescape(user)
-	if err != nil {
-		return refuse("malformed HTTP Basic user name")
-	}
-	if secret, err = url.QueryUnescape(secret); err != nil {
-		return refuse("malformed HTTP Basic password")
-	}
-	rs, err := s.Store.ResourceServer(r.Context(), clients.ID(id))
+	var err error
+	rs, err = s.Store.ResourceServer(r.Context(), t.credential.client)
+	registered := rs.Method()
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
 		return refuse("unknown resource server")
 	case err != nil:
 		return rs, &oauth.Error{Code: oauth.TemporarilyUnavailable, Description: "The server can't do this now; try again.", Cause: err}
-	case !rs.CheckSecret(secret):
+	case t.credential.method != registered:
+		return refuse("resource server " + string(rs.ID) + " authenticates by " + string(t.credential.method) + ", not by " + string(registered))
+	case registered == clients.SecretBasic && !rs.CheckSecret(t.credential.secret):
 		return refuse("wrong secret of resource server " + string(rs.ID))
-	case rs.Disabled:
+	case registered == clients.PrivateKeyJWT:
+		if t.assertion, err = s.checkAssertion(t.credential.assertion, string(rs.ID), rs.Keys); err != nil {
+			return refuse("assertion of resource server " + string(rs.ID) + ": " + err.Error())
+		}
+	}
+	if rs.Disabled {
 		return refuse("disabled resource server " + string(rs.ID))
 	}
 	return rs, nil

@@ -10,7 +10,9 @@ import (
 	"github.com/solegate/solegate/authz/login"
 	"github.com/solegate/solegate/authz/oauth"
 	"github.com/solegate/solegate/authz/provider"
+	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/keys"
+	"github.com/solegate/solegate/keys/verify/dpop"
 )
 
 // metadata is what the server says of itself (RFC 8414 §2, OpenID Connect
@@ -20,6 +22,7 @@ type metadata struct {
 	Issuer                string   `json:"issuer"`
 	AuthorizationEndpoint string   `json:"authorization_endpoint"`
 	TokenEndpoint         string   `json:"token_endpoint"`
+	PAREndpoint           string   `json:"pushed_authorization_request_endpoint"`
 	RevocationEndpoint    string   `json:"revocation_endpoint"`
 	IntrospectionEndpoint string   `json:"introspection_endpoint"`
 	UserinfoEndpoint      string   `json:"userinfo_endpoint"`
@@ -36,14 +39,19 @@ type metadata struct {
 	CodeChallengeMethods  []string `json:"code_challenge_methods_supported"`
 	IDTokenAlgs           []string `json:"id_token_signing_alg_values_supported"`
 	TokenAuth             []string `json:"token_endpoint_auth_methods_supported"`
+	TokenAuthAlgs         []string `json:"token_endpoint_auth_signing_alg_values_supported"`
 	RevocationAuth        []string `json:"revocation_endpoint_auth_methods_supported"`
+	RevocationAuthAlgs    []string `json:"revocation_endpoint_auth_signing_alg_values_supported"`
 	IntrospectionAuth     []string `json:"introspection_endpoint_auth_methods_supported"`
+	IntrospectionAuthAlgs []string `json:"introspection_endpoint_auth_signing_alg_values_supported"`
+	DPoPAlgs              []string `json:"dpop_signing_alg_values_supported"`
 	IssParameter          bool     `json:"authorization_response_iss_parameter_supported"`
 	ClaimsParameter       bool     `json:"claims_parameter_supported"`
 	RequestParameter      bool     `json:"request_parameter_supported"`
 	RequestURIParameter   bool     `json:"request_uri_parameter_supported"`
 	BackchannelLogout     bool     `json:"backchannel_logout_supported"`
 	BackchannelSession    bool     `json:"backchannel_logout_session_supported"`
+	RequirePAR            bool     `json:"require_pushed_authorization_requests"`
 }
 
 // document is a prepared answer.
@@ -59,10 +67,13 @@ func prepare(body []byte) document {
 }
 
 func (s *Server) prepareMetadata() document {
+	confidential := []string{string(clients.SecretBasic), string(clients.PrivateKeyJWT)}
+	anybody := append([]string{string(clients.None)}, confidential...)
 	return prepare(marshal(metadata{
 		Issuer:                s.Issuer,
 		AuthorizationEndpoint: s.Issuer + "/authorize",
 		TokenEndpoint:         s.Issuer + "/token",
+		PAREndpoint:           s.Issuer + "/par",
 		RevocationEndpoint:    s.Issuer + "/revoke",
 		IntrospectionEndpoint: s.Issuer + "/introspect",
 		UserinfoEndpoint:      s.Issuer + "/userinfo",
@@ -78,9 +89,13 @@ func (s *Server) prepareMetadata() document {
 		ACRs:                  []string{login.ACRPassword},
 		CodeChallengeMethods:  []string{"S256"},
 		IDTokenAlgs:           []string{string(keys.RS256), string(keys.ES256), string(keys.PS256), string(keys.EdDSA)},
-		TokenAuth:             []string{"none"},
-		RevocationAuth:        []string{"none"},
-		IntrospectionAuth:     []string{"client_secret_basic"},
+		TokenAuth:             anybody,
+		TokenAuthAlgs:         clients.AssertionAlgs(),
+		RevocationAuth:        anybody,
+		RevocationAuthAlgs:    clients.AssertionAlgs(),
+		IntrospectionAuth:     confidential,
+		IntrospectionAuthAlgs: clients.AssertionAlgs(),
+		DPoPAlgs:              dpop.Algorithms(),
 		IssParameter:          true,
 		BackchannelLogout:     true,
 		BackchannelSession:    true,

@@ -110,7 +110,7 @@ func testReplicas(t *testing.T, location string) {
 			})
 		}
 		together.Wait()
-		if won > 1 {
+		if won != 1 {
 			t.Errorf("a code was redeemed %d times", won)
 		}
 	})
@@ -210,6 +210,49 @@ func testReplicas(t *testing.T, location string) {
 			t.Errorf("three replicas allow %d guesses, one allows %d", together, one)
 		}
 	})
+}
+
+// TestRedisIsAway: whatever is asked meanwhile is answered soon, with 503 and
+// when to come back where no redirect says it, and then all goes on as before.
+func TestRedisIsAway(t *testing.T) {
+	redis := redistest.Single(t, "--appendfsync", "always")
+	s, all := replicas(t, "redis://"+redis.Addr+"?timeout=500ms")
+	browser := s.Browser()
+	tokens := s.Redeem(browser.Code("alice"))
+	code := browser.Code("alice")
+	ready := func() int { return browser.Get("/readyz").StatusCode }
+	redis.Kill()
+	for range all {
+		for what, got := range map[string]authztest.Tokens{"refresh": s.Refresh(tokens.RefreshToken), "code exchange": s.Redeem(code)} {
+			if got.Status != http.StatusServiceUnavailable || got.Header.Get("Retry-After") == "" {
+				t.Errorf("%s: %+v", what, got)
+			}
+		}
+		if status := s.UserInfo(tokens.AccessToken); status != http.StatusServiceUnavailable {
+			t.Errorf("userinfo: %d", status)
+		}
+		if p := browser.Authorize(); p.Answer().Get("error") != "temporarily_unavailable" { // RFC 6749 §4.1.2.1
+			t.Errorf("authorize: %d %v", p.StatusCode, p.Header)
+		}
+		if status := ready(); status != http.StatusServiceUnavailable {
+			t.Errorf("it calls itself ready: %d", status)
+		}
+	}
+	redis.Start()
+	for range all {
+		redistest.Wait(t, "every replica is ready", func() error {
+			if status := ready(); status != http.StatusOK {
+				return fmt.Errorf("%d", status)
+			}
+			return nil
+		})
+		if tokens = s.Refresh(tokens.RefreshToken); tokens.Status != http.StatusOK || s.UserInfo(tokens.AccessToken) != http.StatusOK {
+			t.Errorf("afterwards: %+v", tokens)
+		}
+	}
+	if got := s.Redeem(code); got.Status != http.StatusOK {
+		t.Errorf("a code that was not redeemed: %+v", got)
+	}
 }
 
 // guesses returns how many wrong passwords for bob are tried before the server

@@ -30,6 +30,7 @@ import (
 	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/keys"
+	"github.com/solegate/solegate/keys/verify/dpop"
 	"github.com/solegate/solegate/storage"
 )
 
@@ -45,6 +46,7 @@ type Server struct {
 	provider *provider.Provider
 	revoker  *revocation.Revoker
 	logouts  *backchannel.Sender
+	nonces   *dpop.Nonces             // the same at every server of the store
 	recent   recent                   // clients that asked for tokens a moment ago
 	metadata document                 // prepared
 	keySet   atomic.Pointer[document] // the key set, prepared when it changes
@@ -66,6 +68,7 @@ func New(_ context.Context, c Config) (*Server, error) {
 	}); err != nil {
 		return nil, err
 	}
+	s.nonces = dpop.NewNonces(c.Ring.Secret("DPoP nonces"), 0)
 	hasher, err := password.New(c.Password, c.Rand)
 	if err != nil {
 		return nil, err
@@ -110,6 +113,8 @@ func (s *Server) routes() {
 
 	handle("POST /token", s.token)
 	handle("OPTIONS /token", s.preflight)
+	handle("POST /par", s.par)
+	handle("OPTIONS /par", s.preflight)
 	handle("POST /revoke", s.revoke)
 	handle("OPTIONS /revoke", s.preflight)
 	handle("GET /userinfo", s.userinfo)

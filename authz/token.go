@@ -13,38 +13,79 @@ import (
 	"github.com/solegate/solegate/authz/oauth"
 	"github.com/solegate/solegate/authz/provider"
 	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/keys/verify/dpop"
 	"github.com/solegate/solegate/storage"
 )
 
-// tokenRequest is a request of a client to /token or /revoke.
+// tokenRequest is a request of a client to /token, /par or /revoke.
 type tokenRequest struct {
 	w    http.ResponseWriter
 	r    *http.Request
-	form url.Values // parametersOnce
+	form url.Values // postedForm
 
-	client clients.Client // identify
+	credential credential     // presented
+	client     clients.Client // identified
+	assertion  *assertion     // authenticated, if by one
+	proof      *dpop.Proof    // proved, nil if there is none
 }
 
-// tokenChecks are what a token request must pass before anything is consumed.
-// The proof of possession will stand last (RFC 9449 §5): a refusal never burns
-// a code or a refresh token.
-var tokenChecks = []func(*Server, *tokenRequest) error{
-	(*Server).postedForm, // RFC 6749 §3.2: POST, parameters in the body, each once
-	(*Server).noSecret,   // RFC 10017: an SPA has none, so one that is sent proves nothing
-	(*Server).identify,   // RFC 6749 §3.2.1: client_id
-	(*Server).origin,     // RFC 10017: a browser says from which page it asks
+// clientEndpoint is where a client asks.
+type clientEndpoint uint8
+
+const (
+	atToken clientEndpoint = 1 << iota
+	atPush
+	atRevoke
+
+	anywhere = atToken | atPush | atRevoke
+)
+
+// tokenChecks are what a client's request must pass before anything of a grant
+// is looked at. First comes what only looks, then what is used up by being
+// seen; the code or the refresh token is touched after all of it, so that no
+// refusal here burns one (RFC 9449 §5).
+var tokenChecks = []struct {
+	at    clientEndpoint
+	again bool // also when the client turns out to be another one than was known
+	check func(*Server, *tokenRequest) error
+}{
+	{anywhere, false, (*Server).postedForm},         // RFC 6749 §3.2: POST, parameters in the body, each once
+	{anywhere, false, (*Server).presented},          // RFC 6749 §2.3: one way to authenticate, not two
+	{anywhere, true, (*Server).identified},          // RFC 6749 §3.2.1: whose origins and keys to compare
+	{anywhere, true, (*Server).origin},              // RFC 10017: a browser says from which page it asks
+	{anywhere, true, (*Server).authenticated},       // RFC 6749 §3.2.1: by the registered way and no other
+	{atToken | atPush, true, (*Server).proved},      // RFC 9449 §4.3
+	{anywhere, false, (*Server).assertedOnce},       // RFC 7523 §3: jti
+	{atToken | atPush, false, (*Server).provedOnce}, // RFC 9449 §11.1
 }
 
 // clientRequest runs the checks. If one fails it has answered.
-func (s *Server) clientRequest(w http.ResponseWriter, r *http.Request) (*tokenRequest, bool) {
+func (s *Server) clientRequest(w http.ResponseWriter, r *http.Request, at clientEndpoint) (*tokenRequest, bool) {
 	t := &tokenRequest{w: w, r: r}
-	for _, check := range tokenChecks {
-		if err := check(s, t); err != nil {
+	for _, c := range tokenChecks {
+		if c.at&at == 0 {
+			continue
+		}
+		if err := c.check(s, t); err != nil {
 			s.refuseJSON(w, r, err)
 			return nil, false
 		}
 	}
 	return t, true
+}
+
+// identifiedAgain runs the checks that look at the client, with the client as
+// it is now.
+func (s *Server) identifiedAgain(t *tokenRequest, at clientEndpoint) error {
+	s.recent.forget(t.client.ID)
+	for _, c := range tokenChecks {
+		if c.again && c.at&at != 0 {
+			if err := c.check(s, t); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (s *Server) postedForm(t *tokenRequest) error {
@@ -62,24 +103,6 @@ func (s *Server) postedForm(t *tokenRequest) error {
 	}
 	t.form = form
 	return nil
-}
-
-func (s *Server) noSecret(t *tokenRequest) error {
-	refusal := oauth.Errorf(oauth.InvalidClient, "The client is public and has no credential.", "a credential was sent")
-	switch {
-	case t.r.Header.Get("Authorization") != "":
-		refusal.Status = http.StatusUnauthorized // RFC 6749 §5.2
-		return refusal
-	case t.form.Has("client_secret"), t.form.Has("client_assertion"):
-		return refusal
-	}
-	return nil
-}
-
-func (s *Server) identify(t *tokenRequest) error {
-	c, err := s.recentClient(t.r.Context(), clients.ID(t.form.Get("client_id")))
-	t.client = c
-	return err
 }
 
 // recentClient is client, as it was at most a second ago.
@@ -140,37 +163,40 @@ func (s *Server) origin(t *tokenRequest) error {
 
 // token is the token endpoint (RFC 6749 §3.2).
 func (s *Server) token(w http.ResponseWriter, r *http.Request) {
-	t, ok := s.clientRequest(w, r)
+	t, ok := s.clientRequest(w, r, atToken)
 	if !ok {
 		return
 	}
-	tokens, err := s.provider.Token(r.Context(), t.client, t.form)
+	tokens, err := s.provider.Token(r.Context(), t.request())
 	if errors.Is(err, provider.ErrClientChanged) {
-		// Once more, with the client as it is now.
-		s.recent.forget(t.client.ID)
-		for _, check := range []func(*Server, *tokenRequest) error{(*Server).identify, (*Server).origin} {
-			if err := check(s, t); err != nil {
-				s.refuseJSON(w, r, err)
-				return
-			}
+		if err = s.identifiedAgain(t, atToken); err == nil {
+			tokens, err = s.provider.Token(r.Context(), t.request())
 		}
-		tokens, err = s.provider.Token(r.Context(), t.client, t.form)
 	}
 	if err != nil {
 		s.refuseJSON(w, r, err)
 		return
 	}
-	s.writeTokens(w, marshal(tokens))
+	s.writeTokens(w, http.StatusOK, marshal(tokens))
+}
+
+func (t *tokenRequest) request() provider.TokenRequest {
+	request := provider.TokenRequest{Client: t.client, Form: t.form}
+	if t.proof != nil {
+		request.JKT = t.proof.JKT
+	}
+	return request
 }
 
 // writeTokens writes an answer that nobody may keep (RFC 6749 §5.1).
-func (s *Server) writeTokens(w http.ResponseWriter, body []byte) {
+func (s *Server) writeTokens(w http.ResponseWriter, status int, body []byte) {
 	h := w.Header()
 	h["Content-Type"] = jsonType
 	h["Cache-Control"] = noStore
 	h["Pragma"] = noCache
 	h["X-Content-Type-Options"] = noSniff
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.WriteHeader(status)
 	w.Write(body)
 }
 
@@ -178,7 +204,7 @@ func (s *Server) writeTokens(w http.ResponseWriter, body []byte) {
 // past, ends its grant; so does an access token, because nothing shorter
 // would reach the APIs that verify it by its signature.
 func (s *Server) revoke(w http.ResponseWriter, r *http.Request) {
-	t, ok := s.clientRequest(w, r)
+	t, ok := s.clientRequest(w, r, atRevoke)
 	if !ok {
 		return
 	}
@@ -191,10 +217,13 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) {
 	if err == nil && grant != "" {
 		err = s.revoker.RevokeGrant(r.Context(), grant, "revoked by the client")
 	}
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+	if refusal, ok := errors.AsType[*oauth.Error](err); ok {
+		s.refuseJSON(w, r, refusal)
+		return
+	} else if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		// Never 200 while the token may still work (RFC 7009 §2.2.1).
 		s.refuseJSON(w, r, &oauth.Error{Code: oauth.TemporarilyUnavailable, Description: "The server can't do this now; try again.", Cause: err})
 		return
 	}
-	s.writeTokens(w, []byte("{}\n"))
+	s.writeTokens(w, http.StatusOK, []byte("{}\n"))
 }

@@ -86,6 +86,11 @@ func (c *counting) Count(ctx context.Context, key string, n int, now time.Time, 
 	return c.Store.Count(ctx, key, n, now, window)
 }
 
+func (c *counting) Once(ctx context.Context, key [32]byte, now, until time.Time) error {
+	c.note("Once")
+	return c.Store.Once(ctx, key, now, until)
+}
+
 // TestTrips: how often a request asks the store, when the client was asked for
 // within the last second.
 func TestTrips(t *testing.T) {
@@ -111,6 +116,17 @@ func TestTrips(t *testing.T) {
 	want("a code exchange", "Standing", "Redeem")
 	s.Refresh(tokens.RefreshToken)
 	want("a refresh", "Standing", "Rotate")
+
+	// DPoP costs the replay check, nothing else; pushing nothing at all.
+	app := s.With(s.Key())
+	pushed := app.Push().RequestURI
+	want("a push with a proof", "Once")
+	code = browser.Visit(pushed).Answer().Get("code")
+	want("an authorization that was pushed", "SessionUser", "Once", "CreateGrant")
+	tokens = app.Redeem(code)
+	want("a code exchange with a proof", "Once", "Standing", "Redeem")
+	app.Refresh(tokens.RefreshToken)
+	want("a refresh with a proof", "Once", "Standing", "Rotate")
 }
 
 // TestRedirectURIIsRemoved: a code that is on its way to an address that is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/solegate/solegate/authz/provider"
 	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/keys/verify/dpop"
 	"github.com/solegate/solegate/storage"
 )
 
@@ -35,14 +37,17 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) {
 			allowOrigin(w, origins[0])
 		}
 	}
-	token, err := bearer(r)
+	scheme, token, err := presentedToken(r)
 	if err != nil {
-		s.refuseBearer(w, r, err)
+		s.refuseToken(w, r, err)
 		return
 	}
 	t, st, c, err := s.liveToken(r.Context(), token)
+	if err == nil {
+		err = s.possessed(w, r, scheme, token, t, c)
+	}
 	if err != nil {
-		s.refuseBearer(w, r, err)
+		s.refuseToken(w, r, err)
 		return
 	}
 	if err := s.origin(&tokenRequest{w: w, r: r, client: c}); err != nil {
@@ -52,7 +57,7 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) {
 	}
 	scope := oauth.SplitScope(t.Scope)
 	if !oauth.Has(scope, oauth.OpenID) {
-		s.refuseBearer(w, r, oauth.Errorf(oauth.InsufficientScope, "The token lacks the scope openid.", "scope %q", t.Scope))
+		s.refuseToken(w, r, oauth.Errorf(oauth.InsufficientScope, "The token lacks the scope openid.", "scope %q", t.Scope))
 		return
 	}
 	u := st.User
@@ -63,40 +68,78 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) {
 	if oauth.Has(scope, oauth.Email) && u.Email != "" {
 		answer.Email, answer.EmailVerified = u.Email, &u.EmailVerified
 	}
-	s.writeTokens(w, marshal(answer))
+	s.writeTokens(w, http.StatusOK, marshal(answer))
 }
 
-// bearer returns the token of the Authorization header, the only place where
-// one is taken from (RFC 6750 §2.1, RFC 9700 §4.3.2).
-func bearer(r *http.Request) (string, error) {
+// presentedToken returns the scheme, Bearer or DPoP, and the token of the
+// Authorization header, the only place where one is taken from (RFC 6750 §2.1,
+// RFC 9449 §7.1, RFC 9700 §4.3.2).
+func presentedToken(r *http.Request) (scheme, token string, err error) {
 	headers := r.Header["Authorization"]
 	if len(headers) == 0 {
-		return "", errNoToken
+		return "", "", errNoToken
 	}
-	scheme, token, ok := strings.Cut(headers[0], " ")
-	if len(headers) > 1 || !ok || !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return "", oauth.Errorf(oauth.InvalidRequest, "One Authorization header with a Bearer token is expected.", "%d Authorization headers", len(headers))
+	scheme, token, _ = strings.Cut(headers[0], " ")
+	for _, known := range []string{"Bearer", "DPoP"} {
+		if len(headers) == 1 && strings.EqualFold(scheme, known) && token != "" {
+			return known, token, nil
+		}
 	}
-	return token, nil
+	return "", "", oauth.Errorf(oauth.InvalidRequest, "One Authorization header with a Bearer or DPoP token is expected.", "%d Authorization headers", len(headers))
 }
 
 var errNoToken = errors.New("no access token")
 
-// refuseBearer answers with the challenge of RFC 6750 §3.
-func (s *Server) refuseBearer(w http.ResponseWriter, r *http.Request, err error) {
+// possessed refuses a token that is bound to a key unless the request proves
+// the key (RFC 9449 §7), and one that is not as if it were.
+func (s *Server) possessed(w http.ResponseWriter, r *http.Request, scheme, token string, t provider.AccessToken, c clients.Client) error {
+	if t.JKT() == "" {
+		if scheme != "Bearer" {
+			return oauth.Errorf(oauth.InvalidToken, "The access token is not bound to a key.", "scheme DPoP with a token that has no cnf")
+		}
+		return nil
+	}
+	if scheme != "DPoP" {
+		return oauth.Errorf(oauth.InvalidToken, "The access token is bound to a key: the scheme DPoP is expected.", "a bound token as Bearer")
+	}
+	proof, err := s.checkProof(w, r, c, token)
+	switch {
+	case err != nil:
+	case proof == nil:
+		err = oauth.Errorf(oauth.InvalidDPoPProof, "A DPoP proof is required.", "a bound token without a proof")
+	case proof.JKT != t.JKT():
+		err = oauth.Errorf(oauth.InvalidToken, "The access token is bound to another key.", "a proof of another key")
+	default:
+		err = s.proofOnce(r.Context(), proof)
+	}
+	if e := oauth.As(err); err != nil && (e.Code == oauth.InvalidDPoPProof || e.Code == oauth.UseDPoPNonce) {
+		e.Status = http.StatusUnauthorized // RFC 9449 §7.1
+	}
+	return err
+}
+
+// refuseToken answers with the challenges of RFC 6750 §3 and RFC 9449 §7.1.
+func (s *Server) refuseToken(w http.ResponseWriter, r *http.Request, err error) {
+	algs := `algs="` + strings.Join(dpop.Algorithms(), " ") + `"`
 	if errors.Is(err, errNoToken) { // no error code for who sent none (§3.1)
-		w.Header().Set("WWW-Authenticate", `Bearer realm="solegate"`)
+		w.Header()["WWW-Authenticate"] = []string{`Bearer realm="solegate"`, `DPoP realm="solegate", ` + algs}
 		w.Header()["Cache-Control"] = noStore
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
 	e := oauth.As(err)
 	if e.HTTPStatus() < 500 {
-		challenge := `Bearer realm="solegate", error="` + string(e.Code) + `", error_description="` + e.Description + `"`
+		scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		challenge := ` realm="solegate", error="` + string(e.Code) + `", error_description="` + e.Description + `"`
 		if e.Code == oauth.InsufficientScope {
 			challenge += `, scope="openid"`
 		}
-		w.Header().Set("WWW-Authenticate", challenge)
+		if strings.EqualFold(scheme, "DPoP") {
+			challenge = "DPoP" + challenge + ", " + algs
+		} else {
+			challenge = "Bearer" + challenge
+		}
+		w.Header()["WWW-Authenticate"] = []string{challenge}
 	}
 	s.refuseJSON(w, r, e)
 }
@@ -128,6 +171,19 @@ func (s *Server) liveToken(ctx context.Context, token string) (t provider.Access
 		return t, st, c, err
 	}
 	const refusal = "The access token was revoked."
+	if t.Grant == "" { // a client's own: it stands as long as the client does
+		c, err = s.client(ctx, clients.ID(t.ClientID))
+		if err == nil && t.ClientEpoch != c.Epoch {
+			err = revocation.ErrClientRevoked
+		}
+		if err == nil {
+			err = stillMay(t, c)
+		}
+		if err != nil && oauth.As(err).Code != oauth.TemporarilyUnavailable {
+			err = oauth.Errorf(oauth.InvalidToken, refusal, "%w", err)
+		}
+		return t, st, c, err
+	}
 	st, err = s.Store.Standing(ctx, t.Grant, clients.ID(t.ClientID))
 	if errors.Is(err, storage.ErrNotFound) {
 		return t, st, c, oauth.Errorf(oauth.InvalidToken, refusal, "no grant %s", t.Grant)
@@ -140,20 +196,36 @@ func (s *Server) liveToken(ctx context.Context, token string) (t provider.Access
 		}
 		return t, st, c, oauth.Errorf(oauth.InvalidToken, refusal, "%w", err)
 	}
-	if err := revocation.Live(st, c, s.Now()); err != nil {
+	err = revocation.Live(st, c, s.Now())
+	if err == nil {
+		err = stillMay(t, c)
+	}
+	if err != nil {
 		return t, st, c, oauth.Errorf(oauth.InvalidToken, refusal, "grant %s: %w", t.Grant, err)
 	}
 	return t, st, c, nil
+}
+
+// stillMay refuses a bearer token of a client that has had to prove its key
+// since: the switch ends what was issued before it.
+func stillMay(t provider.AccessToken, c clients.Client) error {
+	if t.JKT() == "" && c.MustProve() {
+		return fmt.Errorf("it is bound to no key, and client %s must prove one", c.ID)
+	}
+	return nil
 }
 
 // grantOf returns the grant that a token of client c belongs to, or "" if it
 // is no token of that client.
 func (s *Server) grantOf(ctx context.Context, c clients.Client, token string) (storage.GrantID, error) {
 	if t, err := s.accessToken(token); err == nil {
-		if t.ClientID == string(c.ID) {
-			return t.Grant, nil
+		switch {
+		case t.ClientID != string(c.ID):
+			return "", nil
+		case t.Grant == "":
+			return "", oauth.Errorf(oauth.UnsupportedTokenType, "A token that a client got for itself can't be revoked: it lives for minutes.", "an access token without a grant")
 		}
-		return "", nil
+		return t.Grant, nil
 	}
 	return s.provider.GrantOfRefreshToken(ctx, c, token)
 }

@@ -5,6 +5,9 @@
 // The package does no I/O. A Client that came out of [Client.Validate] without
 // an error is safe to serve: its redirect URIs and origins are exact strings
 // that are compared whole, byte for byte, and never normalised (RFC 9700 §2.1).
+// It has the one credential that its AuthMethod is about: a secret, which
+// [Client.CheckSecret] compares, or public keys, which [Client.Keys] returns; a
+// public client has none.
 package clients
 
 import (
@@ -45,8 +48,8 @@ type Profile string
 const Hardened Profile = "hardened"
 
 // Client is the registered single-page app: a public client (RFC 6749 §2.1)
-// that authenticates its requests by PKCE, its redirect URIs and its origins.
-// Or it is a backend: a confidential client with a credential of its own.
+// that is told from others by PKCE, its redirect URIs and its origins. Or it is
+// a backend: a confidential client with one credential of its own.
 type Client struct {
 	ID   ID     `json:"id"`
 	Name string `json:"name"` // shown to the person who logs in
@@ -144,16 +147,23 @@ type Client struct {
 // ResourceServer is an API with a credential of its own. It needs one only to
 // introspect (RFC 7662): verifying tokens locally takes none.
 type ResourceServer struct {
-	// ID is the user name of its HTTP Basic credential.
+	// ID is the user name of its HTTP Basic credential, or the iss and sub of
+	// its assertions.
 	ID ID `json:"id"`
 	// Audience is the aud of the tokens that it may ask about, no others.
 	Audience string `json:"audience"`
 	Name     string `json:"name,omitempty"`
+	// AuthMethod is how it proves who it is: SecretBasic, which empty means
+	// too, or PrivateKeyJWT.
+	AuthMethod AuthMethod `json:"auth_method,omitempty"`
 	// SecretHash is the SHA-256 of the random secret, the password of its
 	// HTTP Basic credential.
-	SecretHash [32]byte  `json:"secret_hash"`
-	Disabled   bool      `json:"disabled,omitempty"`
-	CreatedAt  time.Time `json:"created_at"`
-	UpdatedAt  time.Time `json:"updated_at"`
-	Version    uint64    `json:"-"`
+	SecretHash [32]byte `json:"secret_hash"`
+	// JWKS is its JSON Web Key Set (RFC 7517 §5) with its public keys, for
+	// PrivateKeyJWT.
+	JWKS      json.RawMessage `json:"jwks,omitempty"`
+	Disabled  bool            `json:"disabled,omitempty"`
+	CreatedAt time.Time       `json:"created_at"`
+	UpdatedAt time.Time       `json:"updated_at"`
+	Version   uint64          `json:"-"`
 }

@@ -1,13 +1,26 @@
 package clients
 
-import (
-	"crypto/sha256"
-	"crypto/subtle"
-	"slices"
-)
+import "slices"
+
+// Method is how the client authenticates, None if nothing is said.
+func (c *Client) Method() AuthMethod {
+	if c.AuthMethod == "" {
+		return None
+	}
+	return c.AuthMethod
+}
+
+// Method is how the resource server authenticates, SecretBasic if nothing is
+// said.
+func (rs *ResourceServer) Method() AuthMethod {
+	if rs.AuthMethod == "" {
+		return SecretBasic
+	}
+	return rs.AuthMethod
+}
 
 // Confidential reports whether the client has a credential (RFC 6749 §2.1).
-func (c *Client) Confidential() bool { return c.AuthMethod != "" && c.AuthMethod != None }
+func (c *Client) Confidential() bool { return c.Method() != None }
 
 // MustPush reports whether an authorization request has to be pushed
 // (RFC 9126 §6).
@@ -26,16 +39,20 @@ func (c *Client) MayOmitPKCE() bool {
 	return c.OptionalPKCE && c.Confidential() && c.Profile != Hardened
 }
 
+// The grant types (RFC 6749).
+const (
+	authorizationCode = "authorization_code"
+	refreshToken      = "refresh_token"
+	clientCredentials = "client_credentials"
+)
+
+// GrantTypes are those that a client may be registered for.
+func GrantTypes() []string { return []string{authorizationCode, refreshToken, clientCredentials} }
+
 // HasGrantType reports whether the client may use the grant type.
 func (c *Client) HasGrantType(grant string) bool {
 	if len(c.GrantTypes) == 0 {
-		return grant == "authorization_code" || grant == "refresh_token"
+		return grant == authorizationCode || grant == refreshToken
 	}
 	return slices.Contains(c.GrantTypes, grant)
-}
-
-// CheckSecret compares in constant time.
-func (c *Client) CheckSecret(secret string) bool {
-	sum := sha256.Sum256([]byte(secret))
-	return c.SecretHash != [32]byte{} && subtle.ConstantTimeCompare(sum[:], c.SecretHash[:]) == 1
 }

@@ -113,7 +113,7 @@ func checkURL(s string, development bool) error {
 		}
 	}
 	if strings.Contains(s, "#") {
-		return errors.New("it has a fragment: a redirect can't carry one (RFC 6749 §3.1.2)")
+		return errors.New("it has a fragment, which is never sent (RFC 6749 §3.1.2)")
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Opaque != "" {
@@ -224,10 +224,11 @@ func ParseAudience(s string) error {
 func IDTokenAlgs() []string { return []string{"ES256", "RS256", "PS256", "EdDSA"} }
 
 // Validate fills in what was left out (a name, the scopes, the algorithm of
-// the ID token: ES256), marks a client that uses http as one for development,
-// which only development mode allows, and reports every mistake at once, joined, each a
-// [*FieldError]. A client without an error is safe to serve. The warnings are
-// for the person who registers it.
+// the ID token: ES256), gives the key set the form in which it is stored, marks
+// a client that uses http as one for development, which only development mode
+// allows, and reports every mistake at once, joined, each a [*FieldError]. A
+// client without an error is safe to serve. The warnings are for the person who
+// registers it.
 func (c *Client) Validate(development bool) (warnings []string, err error) {
 	var errs []error
 	wrong := func(field, value, problem string) {
@@ -235,11 +236,11 @@ func (c *Client) Validate(development bool) (warnings []string, err error) {
 	}
 	// A client is for development if it needs what only that allows.
 	allowed := c.Development || development
-	c.Development = usesHTTP(c.RedirectURIs) || usesHTTP(c.PostLogoutRedirectURIs) || usesHTTP(c.Origins)
+	c.Development = usesHTTP(c.RedirectURIs) || usesHTTP(c.PostLogoutRedirectURIs) || usesHTTP(c.Origins) || usesHTTP([]string{c.BackchannelLogoutURI})
 	if c.Name == "" {
 		c.Name = string(c.ID)
 	}
-	if len(c.Scopes) == 0 {
+	if len(c.Scopes) == 0 && !c.withoutPeople() {
 		c.Scopes = []string{"openid", "profile", "email", "offline_access"}
 	}
 	if c.IDTokenAlg == "" {
@@ -252,10 +253,12 @@ func (c *Client) Validate(development bool) (warnings []string, err error) {
 	if len(c.Name) > maxName || strings.ContainsFunc(c.Name, func(r rune) bool { return r < ' ' || r == 0x7f || r == 0xfffd }) {
 		wrong("name", c.Name, fmt.Sprintf("at most %d bytes and no control characters are allowed", maxName))
 	}
-	if len(c.RedirectURIs) == 0 {
+	checkCredential(c.Method(), AuthMethods(), c.SecretHash, &c.JWKS, wrong)
+	c.checkPolicy(wrong)
+	if len(c.RedirectURIs) == 0 && !c.withoutPeople() {
 		wrong("redirect_uri", "", "at least one is required: the address that the app is sent back to after the login")
 	}
-	if len(c.Origins) == 0 {
+	if len(c.Origins) == 0 && !c.Confidential() { // a backend has none
 		wrong("origin", "", "at least one is required: where the app is served, such as https://app.example.com")
 	}
 	if len(c.Audiences) == 0 {
@@ -276,6 +279,11 @@ func (c *Client) Validate(development bool) (warnings []string, err error) {
 			wrong("origin", string(o), err.Error())
 		}
 	}
+	if c.BackchannelLogoutURI != "" {
+		if _, err := ParseLogoutURI(c.BackchannelLogoutURI, allowed); err != nil {
+			wrong("backchannel_logout_uri", c.BackchannelLogoutURI, err.Error())
+		}
+	}
 	for _, a := range c.Audiences {
 		if err := ParseAudience(a); err != nil {
 			wrong("audience", a, err.Error())
@@ -287,7 +295,7 @@ func (c *Client) Validate(development bool) (warnings []string, err error) {
 		}
 	}
 	if !slices.Contains(IDTokenAlgs(), c.IDTokenAlg) {
-		wrong("id_token_alg", c.IDTokenAlg, "one of "+strings.Join(IDTokenAlgs(), ", ")+" is expected")
+		wrong("id_token_alg", c.IDTokenAlg, oneOf(IDTokenAlgs()))
 	}
 	for _, d := range []struct {
 		field string
@@ -305,22 +313,38 @@ func (c *Client) Validate(development bool) (warnings []string, err error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
+	return c.warnings(), nil
+}
 
+// warnings are what is allowed and yet odd.
+func (c *Client) warnings() (list []string) {
+	warn := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
+	if c.withoutPeople() {
+		if len(c.RedirectURIs) > 0 || c.BackchannelLogoutURI != "" {
+			warn("with client_credentials alone nobody logs in: redirect_uri and backchannel_logout_uri are of no use")
+		}
+	}
+	if c.Confidential() {
+		for _, o := range c.Origins {
+			warn("origin %s is for pages, and a page can't keep a credential: register the app in the browser as a client of its own", o)
+		}
+		return list
+	}
 	redirectOrigins := map[Origin]bool{}
 	for _, u := range c.RedirectURIs {
 		parsed, _ := url.Parse(string(u))
 		o := Origin(parsed.Scheme + "://" + parsed.Host)
 		redirectOrigins[o] = true
 		if !c.HasOrigin(string(o)) {
-			warnings = append(warnings, fmt.Sprintf("redirect_uri %s is not on a registered origin: the page there can't call /token; add --origin %s unless that is meant", u, o))
+			warn("redirect_uri %s is not on a registered origin: the page there can't call /token; add --origin %s unless that is meant", u, o)
 		}
 	}
 	for _, o := range c.Origins {
 		if !redirectOrigins[o] {
-			warnings = append(warnings, fmt.Sprintf("origin %s has no redirect_uri on it: nobody can log in there", o))
+			warn("origin %s has no redirect_uri on it: nobody can log in there", o)
 		}
 	}
-	return warnings, nil
+	return list
 }
 
 func usesHTTP[S ~string](list []S) bool {

@@ -1,7 +1,6 @@
 package clients_test
 
 import (
-	"crypto/rand"
 	"net/url"
 	"strings"
 	"testing"
@@ -112,17 +111,6 @@ func TestValidate(t *testing.T) {
 	c.RedirectURIs = append(c.RedirectURIs, "https://third.example.com/cb")
 	if warnings, err := c.Validate(false); err != nil || len(warnings) != 2 {
 		t.Errorf("warnings %q, %v", warnings, err)
-	}
-}
-
-func TestSecret(t *testing.T) {
-	rs := clients.ResourceServer{ID: "api", Audience: "https://api.example.com"}
-	if rs.CheckSecret("") {
-		t.Error("no secret fits the empty one")
-	}
-	secret, err := rs.NewSecret(rand.Reader)
-	if err != nil || !rs.CheckSecret(secret) || rs.CheckSecret(secret+"x") || rs.CheckSecret("") {
-		t.Errorf("%v", err)
 	}
 }
 

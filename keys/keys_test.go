@@ -417,6 +417,8 @@ func FuzzVerify(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(good)
+	f.Add(good[:20] + "\n" + good[20:])
+	f.Add(good + "\r")
 	f.Add("a.b.c")
 	f.Fuzz(func(t *testing.T, token string) {
 		if _, err := r.Verify(token, "at+jwt"); err == nil && token != good {
@@ -427,8 +429,17 @@ func FuzzVerify(f *testing.F) {
 
 func FuzzUnseal(f *testing.F) {
 	r := newFixture(f).open(f)
-	f.Add(r.Seal("a", []byte("x")))
-	f.Fuzz(func(t *testing.T, sealed string) { r.Unseal("b", sealed) })
+	good := r.Seal("a", []byte("x"))
+	f.Add(good)
+	f.Add(good + "\n")
+	f.Fuzz(func(t *testing.T, sealed string) {
+		if _, err := r.Unseal("a", sealed); err == nil && sealed != good {
+			t.Errorf("%q was opened", sealed)
+		}
+		if _, err := r.Unseal("b", sealed); err == nil {
+			t.Errorf("%q was opened for another purpose", sealed)
+		}
+	})
 }
 
 func FuzzParseMaster(f *testing.F) {

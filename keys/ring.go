@@ -290,7 +290,7 @@ var ErrSealed = errors.New("not sealed by this server for this purpose")
 
 // Unseal decrypts what Seal made. Any failure is ErrSealed.
 func (r *Ring) Unseal(purpose, sealed string) ([]byte, error) {
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
+	raw, err := decode(sealed)
 	if err != nil {
 		return nil, ErrSealed
 	}

@@ -115,6 +115,15 @@ func openKey(m Master, k storage.Key) (*key, error) {
 
 var b64 = base64.RawURLEncoding
 
+// decode reads base64url in its one canonical spelling. The standard library
+// skips line breaks even where it is strict.
+func decode(text string) ([]byte, error) {
+	if strings.ContainsAny(text, "\r\n") {
+		return nil, errors.New("a line break in base64url")
+	}
+	return b64.Strict().DecodeString(text)
+}
+
 // Sign signs claims, a JSON object, and returns the JWS in compact form with
 // alg, kid and typ in its header (RFC 7515 §7.1).
 func (r *Ring) Sign(a Algorithm, typ string, claims []byte) (string, error) {
@@ -179,7 +188,7 @@ func (r *Ring) Verify(compact, typ string) ([]byte, error) {
 	var decoded [3][]byte
 	for i, part := range parts {
 		var err error
-		if decoded[i], err = b64.Strict().DecodeString(part); err != nil {
+		if decoded[i], err = decode(part); err != nil {
 			return nil, fmt.Errorf("%w: not canonical base64url", ErrToken)
 		}
 	}
@@ -206,18 +215,28 @@ func (r *Ring) Verify(compact, typ string) ([]byte, error) {
 }
 
 func (k *key) verify(input, signature []byte) bool {
+	return VerifySignature(k.algorithm, k.public, input, signature)
+}
+
+// VerifySignature reports whether signature is one of input by the private half
+// of public, by the algorithm: one of [Algorithms], or Ed25519, which is EdDSA
+// by its newer name (RFC 9864 §2.2). It is false, too, where the key is of
+// another kind than the algorithm's.
+func VerifySignature(a Algorithm, public crypto.PublicKey, input, signature []byte) bool {
 	digest := sha256.Sum256(input)
-	switch public := k.public.(type) {
+	switch public := public.(type) {
 	case ed25519.PublicKey:
-		return ed25519.Verify(public, input, signature)
+		return (a == EdDSA || a == "Ed25519") && ed25519.Verify(public, input, signature)
 	case *ecdsa.PublicKey:
-		return len(signature) == 64 &&
+		return a == ES256 && public.Curve == elliptic.P256() && len(signature) == 64 &&
 			ecdsa.Verify(public, digest[:], new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:]))
 	case *rsa.PublicKey:
-		if k.algorithm == PS256 {
+		switch a {
+		case PS256:
 			return rsa.VerifyPSS(public, crypto.SHA256, digest[:], signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
+		case RS256:
+			return rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], signature) == nil
 		}
-		return rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], signature) == nil
 	}
 	return false
 }

@@ -35,6 +35,34 @@ func TestHonestApp(t *testing.T) {
 	}
 }
 
+// Each first proof is refused for want of the server's nonce.
+func TestHonestAppWithNonce(t *testing.T) {
+	w := newWorld(t)
+	c, err := w.Store.Client(t.Context(), w.Client.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.RequireDPoP, c.RequireDPoPNonce = true, true
+	if err := w.Store.UpdateClient(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	b := chromium(t)
+	w.signedIn(b)
+	if who := b.eval(`document.getElementById("who").textContent`); who != "Signed in as alice" {
+		t.Errorf("the app shows %q", who)
+	}
+	b.press("Call the API")
+	b.works("Call the API")
+	b.press("Refresh")
+	b.works("Refresh")
+	b.press("Revoke")
+	b.works("Revoke")
+	b.press("Refresh")
+	if text := b.fails("Refresh"); !strings.Contains(text, "invalid_grant") {
+		t.Errorf("refreshing with the revoked token failed for another reason: %s", text)
+	}
+}
+
 func TestHonestAppWithConsentIsAsked(t *testing.T) {
 	w := newWorld(t)
 	c, err := w.Store.Client(t.Context(), w.Client.ID)

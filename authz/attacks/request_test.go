@@ -207,7 +207,6 @@ func TestA9OtherResponseTypesAndRequestObjects(t *testing.T) {
 		{"response_mode", "web_message", "invalid_request"},
 		{"request", "eyJhbGciOiJub25lIn0.e30.", "request_not_supported"},
 		{"request_uri", "https://evil.net/request.jwt", "request_uri_not_supported"},
-		{"request_uri", "urn:ietf:params:oauth:request_uri:x", "request_uri_not_supported"},
 		{"registration", "{}", "registration_not_supported"},
 		{"prompt", "create", "invalid_request"},
 		{"prompt", "none login", "invalid_request"},

@@ -62,6 +62,8 @@ type Server struct {
 	Path     string        // of the SQLite file
 	Skew     time.Duration // how far this server's clock is ahead of Clock
 	Password *password.Hasher
+
+	key *Key // that the app proves, or nil
 }
 
 // Clock is a clock that stands still.
@@ -305,10 +307,17 @@ func (s *Server) Refresh(token string, changes ...string) Tokens {
 // PostForm posts a form as the SPA's page would and decodes the JSON answer.
 func (s *Server) PostForm(path string, form url.Values) Tokens {
 	s.TB.Helper()
-	r, err := http.NewRequestWithContext(s.TB.Context(), "POST", s.Address+path, strings.NewReader(form.Encode()))
-	check(s.TB, err)
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	r.Header.Set("Origin", "https://spa.example.com")
+	resp, body := s.post(path, form)
+	t := Tokens{Status: resp.StatusCode, Header: resp.Header}
+	if err := json.Unmarshal(body, &t); err != nil {
+		s.TB.Fatalf("%s answered %d %q: JSON expected", path, resp.StatusCode, body)
+	}
+	return t
+}
+
+// Do sends a request to one of the endpoints that answer with JSON.
+func (s *Server) Do(r *http.Request) Tokens {
+	s.TB.Helper()
 	resp, err := http.DefaultClient.Do(r)
 	check(s.TB, err)
 	defer resp.Body.Close()
@@ -316,9 +325,43 @@ func (s *Server) PostForm(path string, form url.Values) Tokens {
 	check(s.TB, err)
 	t := Tokens{Status: resp.StatusCode, Header: resp.Header}
 	if err := json.Unmarshal(body, &t); err != nil {
-		s.TB.Fatalf("%s answered %d %q: JSON expected", path, resp.StatusCode, body)
+		s.TB.Fatalf("%s answered %d %q: JSON expected", r.URL.Path, resp.StatusCode, body)
 	}
 	return t
+}
+
+// Body sends a request and returns the answer's body.
+func (s *Server) Body(r *http.Request) string {
+	s.TB.Helper()
+	resp, err := http.DefaultClient.Do(r)
+	check(s.TB, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	check(s.TB, err)
+	return string(body)
+}
+
+// post posts a form as the SPA's page would, with a proof if it has a key.
+func (s *Server) post(path string, form url.Values) (*http.Response, []byte) {
+	s.TB.Helper()
+	nonce := ""
+	for {
+		r, err := http.NewRequestWithContext(s.TB.Context(), "POST", s.Address+path, strings.NewReader(form.Encode()))
+		check(s.TB, err)
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Origin", "https://spa.example.com")
+		s.prove(r, nonce)
+		resp, err := http.DefaultClient.Do(r)
+		check(s.TB, err)
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		check(s.TB, err)
+		told := resp.Header.Get("DPoP-Nonce")
+		if s.key == nil || nonce != "" || told == "" || !bytes.Contains(body, []byte(`"use_dpop_nonce"`)) {
+			return resp, body
+		}
+		nonce = told
+	}
 }
 
 // SignIn logs the user in, in a new browser, and redeems the code.

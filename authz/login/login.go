@@ -103,6 +103,7 @@ func New(c Config) (*Login, error) {
 // Pending is an authorization request that waits for the person.
 type Pending struct {
 	Parameters     url.Values // the request, checked
+	Pushed         string     // what it was pushed as, or empty (RFC 9126)
 	ClientID       clients.ID
 	ClientName     string
 	RedirectOrigin string // where the browser ends up after the last step

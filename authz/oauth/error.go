@@ -35,6 +35,9 @@ const (
 	RequestNotSupported      Code = "request_not_supported"             // OpenID Connect Core §3.1.2.6
 	RequestURINotSupported   Code = "request_uri_not_supported"         // OpenID Connect Core §3.1.2.6
 	RegistrationNotSupported Code = "registration_not_supported"        // OpenID Connect Core §3.1.2.6
+	InvalidRequestURI        Code = "invalid_request_uri"               // RFC 9101 §6.1
+	InvalidDPoPProof         Code = "invalid_dpop_proof"                // RFC 9449 §5
+	UseDPoPNonce             Code = "use_dpop_nonce"                    // RFC 9449 §8
 	UnmetAuthentication      Code = "unmet_authentication_requirements" // OpenID Connect Core Unmet Authentication Requirements 1.0
 )
 

@@ -9,6 +9,7 @@ import (
 const (
 	AuthorizationCode = "authorization_code" // RFC 6749 §4.1.3
 	RefreshToken      = "refresh_token"      // RFC 6749 §6
+	ClientCredentials = "client_credentials" // RFC 6749 §4.4
 )
 
 // Scopes with a meaning of their own.

@@ -9,6 +9,8 @@ import (
 	"github.com/ory/fosite"
 
 	"github.com/solegate/solegate/authz/oauth"
+	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/keys"
 	"github.com/solegate/solegate/storage"
 )
 
@@ -30,43 +32,70 @@ type AccessToken struct {
 	ACR       string            `json:"acr,omitempty"`
 	AMR       []string          `json:"amr,omitempty"`
 	Session   storage.SessionID `json:"sid,omitempty"`
-	Grant     storage.GrantID   `json:"grant_id"`
+	// Grant is empty in a token that a client got for itself.
+	Grant        storage.GrantID `json:"grant_id,omitempty"`
+	Confirmation *Confirmation   `json:"cnf,omitempty"`
+	// ClientEpoch is the client's, in a token that it got for itself: no grant
+	// remembers it. See clients.Client.
+	ClientEpoch uint64 `json:"client_epoch,omitempty"`
+}
+
+// Confirmation says which key must be proved with a token (RFC 7800 §3.1).
+type Confirmation struct {
+	JKT string `json:"jkt"` // RFC 9449 §6.1
+}
+
+// JKT is the thumbprint of the DPoP key that the token is bound to, or empty.
+func (t *AccessToken) JKT() string {
+	if t.Confirmation == nil {
+		return ""
+	}
+	return t.Confirmation.JKT
 }
 
 // GenerateAccessToken signs the access token of the request's work.
 func (s strategy) GenerateAccessToken(ctx context.Context, _ fosite.Requester) (string, string, error) {
 	w := workOf(ctx)
-	p, g := s.p, w.standing.Grant
+	p := s.p
 	var jti [16]byte
 	if _, err := io.ReadFull(p.Rand, jti[:]); err != nil {
 		return "", "", err
 	}
-	w.accessExpires = w.now.Add(shorter(p.AccessToken, w.client.AccessTokenLife))
-	// No token outlives what it came from: the family, or the session.
-	if w.form.Get("grant_type") == oauth.RefreshToken {
-		w.accessExpires = earlier(w.accessExpires, g.Expires)
-	} else {
-		w.accessExpires = earlier(w.accessExpires, w.standing.Session.Expires)
+	t := AccessToken{
+		Issuer:   p.Issuer,
+		Audience: w.audience,
+		ClientID: string(w.client.ID),
+		IssuedAt: w.now.Unix(),
+		ID:       b64.EncodeToString(jti[:]),
+		Scope:    oauth.JoinScope(w.scope),
 	}
-	claims, err := json.Marshal(AccessToken{
-		Issuer:    p.Issuer,
-		Subject:   g.User,
-		Audience:  w.audience,
-		ClientID:  string(g.Client),
-		ExpiresAt: w.accessExpires.Unix(),
-		IssuedAt:  w.now.Unix(),
-		ID:        b64.EncodeToString(jti[:]),
-		Scope:     oauth.JoinScope(w.scope),
-		AuthTime:  unix(g.AuthTime),
-		ACR:       g.ACR,
-		AMR:       g.AMR,
-		Session:   g.Session,
-		Grant:     g.ID,
-	})
+	w.accessExpires = w.now.Add(shorter(p.AccessToken, w.client.AccessTokenLife))
+	if w.standing == nil {
+		t.Subject, t.ClientEpoch = storage.UserID(w.client.ID), w.client.Epoch // RFC 9068 §2.2: the client itself
+	} else {
+		g := w.standing.Grant
+		// No token outlives what it came from: the family, or the session.
+		if w.form.Get("grant_type") == oauth.RefreshToken {
+			w.accessExpires = earlier(w.accessExpires, g.Expires)
+		} else {
+			w.accessExpires = earlier(w.accessExpires, w.standing.Session.Expires)
+		}
+		t.Subject, t.Session, t.Grant = g.User, g.Session, g.ID
+		t.AuthTime, t.ACR, t.AMR = unix(g.AuthTime), g.ACR, g.AMR
+	}
+	t.ExpiresAt = w.accessExpires.Unix()
+	if w.jkt != "" {
+		t.Confirmation = &Confirmation{w.jkt}
+	}
+	claims, err := json.Marshal(t)
 	if err != nil {
 		return "", "", err
 	}
-	token, err := p.Ring.Sign(p.AccessTokenAlg, AccessTokenType, claims)
+	alg := p.AccessTokenAlg
+	if w.client.Profile == clients.Hardened && alg == keys.RS256 {
+		alg = keys.ES256 // FAPI 2.0 Security Profile §5.4.1
+	}
+	token, err := p.Ring.Sign(alg, AccessTokenType, claims)
 	return token, "", err
 }
 
@@ -79,7 +108,8 @@ func unix(t time.Time) int64 {
 
 // narrow is the fosite handler that decides what this one access token is
 // for: one audience of the grant's, and the grant's scope or less. What the
-// grant holds stays as it is, so the next refresh may choose again.
+// grant holds stays as it is, so the next refresh may choose again. A client's
+// own token is narrowed likewise from what the client is registered for.
 type narrow struct{ p *Provider }
 
 func (narrow) CanSkipClientAuth(context.Context, fosite.AccessRequester) bool { return false }
@@ -89,30 +119,34 @@ func (narrow) CanHandleTokenEndpointRequest(context.Context, fosite.AccessReques
 
 func (narrow) HandleTokenEndpointRequest(ctx context.Context, _ fosite.AccessRequester) error {
 	w := workOf(ctx)
-	if w.standing == nil {
-		return fosite.ErrUnknownRequest // no grant handler was responsible
+	grant := w.form.Get("grant_type")
+	resources, scope := w.client.Audiences, own(w.client.Scopes)
+	if grant != oauth.ClientCredentials {
+		if w.standing == nil {
+			return fosite.ErrUnknownRequest // no grant handler was responsible
+		}
+		resources, scope = w.standing.Grant.Resource, w.standing.Grant.Scope
 	}
-	g := w.standing.Grant
 
 	// RFC 8707 §2.2: a resource of the grant, or its default.
-	w.audience = g.Resource[0]
+	w.audience = resources[0]
 	if resource := w.form.Get("resource"); resource != "" {
-		if !oauth.Has(g.Resource, resource) {
-			return oauth.Errorf(oauth.InvalidTarget, "The resource was not granted.", "resource is not one of %q", g.Resource)
+		if !oauth.Has(resources, resource) {
+			return oauth.Errorf(oauth.InvalidTarget, "The resource was not granted.", "resource is not one of %q", resources)
 		}
 		w.audience = resource
 	}
-	if !w.clientHasAudience(w.audience) {
-		return oauth.Errorf(oauth.InvalidTarget, "The resource is not available to this client.", "audience %q was taken from client %s", w.audience, g.Client)
+	if !w.client.HasAudience(w.audience) {
+		return oauth.Errorf(oauth.InvalidTarget, "The resource is not available to this client.", "audience %q was taken from client %s", w.audience, w.client.ID)
 	}
 
 	// RFC 6749 §6: the grant's scope or less. A code exchange has no scope
 	// parameter; one that is sent is ignored, as §3.2 asks.
-	w.scope = g.Scope
-	if asked := oauth.SplitScope(w.form.Get("scope")); len(asked) > 0 && w.form.Get("grant_type") == oauth.RefreshToken {
+	w.scope = scope
+	if asked := oauth.SplitScope(w.form.Get("scope")); len(asked) > 0 && grant != oauth.AuthorizationCode {
 		for _, s := range asked {
-			if !oauth.Has(g.Scope, s) {
-				return oauth.Errorf(oauth.InvalidScope, "The scope exceeds what was granted.", "a scope beyond %q", g.Scope)
+			if !oauth.Has(scope, s) {
+				return oauth.Errorf(oauth.InvalidScope, "The scope exceeds what was granted.", "a scope beyond %q", scope)
 			}
 		}
 		w.scope = asked
@@ -120,8 +154,16 @@ func (narrow) HandleTokenEndpointRequest(ctx context.Context, _ fosite.AccessReq
 	return nil
 }
 
-func (w *work) clientHasAudience(audience string) bool {
-	return oauth.Has(w.client.Audiences, audience)
+// own are the scopes that a client can have for itself: those that are about a
+// person have nobody to be about.
+func own(scopes []string) []string {
+	var list []string
+	for _, s := range scopes {
+		if s != oauth.OpenID && s != oauth.Profile && s != oauth.Email && s != oauth.OfflineAccess {
+			list = append(list, s)
+		}
+	}
+	return list
 }
 
 func (narrow) PopulateTokenEndpointResponse(context.Context, fosite.AccessRequester, fosite.AccessResponder) error {

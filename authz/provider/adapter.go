@@ -58,7 +58,7 @@ func (a adapter) CreateAuthorizeCodeSession(ctx context.Context, signature strin
 	g.Client, g.User, g.Session = in.Client.ID, in.Session.User, in.Session.ID
 	g.AuthTime, g.ACR, g.AMR = in.Session.AuthTime, in.Session.ACR, in.Session.AMR
 	g.Scope, g.Resource, g.Nonce = in.Scope, in.Resource, in.Nonce
-	g.RedirectURI, g.CodeChallenge = in.RedirectURI, in.CodeChallenge
+	g.RedirectURI, g.CodeChallenge, g.JKT = in.RedirectURI, in.CodeChallenge, in.JKT
 	g.CreatedAt, g.Epoch = w.now, in.Client.Epoch
 	g.CodeExpires = w.now.Add(a.p.Code)
 	g.Expires = g.CodeExpires // until the code is redeemed
@@ -140,11 +140,19 @@ type client struct{ clients.Client }
 
 func (c client) GetID() string                      { return string(c.ID) }
 func (c client) GetHashedSecret() []byte            { return nil }
-func (c client) GetGrantTypes() fosite.Arguments    { return grantTypes }
 func (c client) GetResponseTypes() fosite.Arguments { return responseTypes }
 func (c client) GetScopes() fosite.Arguments        { return c.Scopes }
-func (c client) IsPublic() bool                     { return true }
+func (c client) IsPublic() bool                     { return !c.Confidential() }
 func (c client) GetAudience() fosite.Arguments      { return c.Audiences }
+
+// GetGrantTypes tells fosite whether to issue a refresh token. Whether the grant
+// of the request is the client's, Token has decided.
+func (c client) GetGrantTypes() fosite.Arguments {
+	if c.HasGrantType(oauth.RefreshToken) {
+		return grantTypes
+	}
+	return withoutRefresh
+}
 func (c client) GetRedirectURIs() []string {
 	uris := make([]string, len(c.RedirectURIs))
 	for i, u := range c.RedirectURIs {
@@ -157,8 +165,9 @@ func (c client) GetResponseModes() []fosite.ResponseModeType {
 }
 
 var (
-	grantTypes    = fosite.Arguments{oauth.AuthorizationCode, oauth.RefreshToken}
-	responseTypes = fosite.Arguments{"code"}
+	grantTypes     = fosite.Arguments(GrantTypes())
+	withoutRefresh = fosite.Arguments{oauth.AuthorizationCode, oauth.ClientCredentials}
+	responseTypes  = fosite.Arguments{"code"}
 )
 
 // session is fosite's session, which holds nothing: the grant does. Expiries
@@ -178,7 +187,7 @@ func (noFetch) Resolve(context.Context, string, bool) (*jose.JSONWebKeySet, erro
 	return nil, errUnused
 }
 
-// noSecrets refuses client secrets: an SPA has none.
+// noSecrets refuses client secrets: the endpoint has authenticated the client.
 type noSecrets struct{}
 
 func (noSecrets) Compare(context.Context, []byte, []byte) error { return errUnused }

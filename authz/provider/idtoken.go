@@ -48,10 +48,10 @@ func (idToken) HandleTokenEndpointRequest(context.Context, fosite.AccessRequeste
 
 func (h idToken) PopulateTokenEndpointResponse(ctx context.Context, _ fosite.AccessRequester, resp fosite.AccessResponder) error {
 	w := workOf(ctx)
-	g := w.standing.Grant
-	if !oauth.Has(w.scope, oauth.OpenID) {
+	if w.standing == nil || !oauth.Has(w.scope, oauth.OpenID) {
 		return nil
 	}
+	g := w.standing.Grant
 	refresh := w.form.Get("grant_type") == oauth.RefreshToken
 	if refresh && (!w.client.RefreshIDToken || !oauth.Has(oauth.SplitScope(w.form.Get("scope")), oauth.OpenID)) {
 		return nil

@@ -4,8 +4,9 @@
 // Use [Provider.Authorize] for an authorization request that was checked and
 // whose person is logged in; it issues the code. Use [Provider.Token] for a
 // token request of a client that was identified; it redeems a code or rotates
-// a refresh token. Both take what was decided, never what was asked: every
-// check that a person could see the result of happens before.
+// a refresh token, or gives a client a token of its own. Both take what was
+// decided, never what was asked: every check that a person could see the result
+// of happens before, and so do the client's authentication and the DPoP proof.
 //
 // # What fosite does and what it does not
 //
@@ -100,7 +101,7 @@ func New(c Config) (*Provider, error) {
 		IDTokenLifespan:                c.IDToken,
 		ScopeStrategy:                  fosite.ExactScopeStrategy,
 		AudienceMatchingStrategy:       fosite.ExactAudienceMatchingStrategy,
-		EnforcePKCE:                    true,
+		EnforcePKCE:                    false, // a client decides: see clients.Client.MayOmitPKCE
 		EnforcePKCEForPublicClients:    true,
 		EnablePKCEPlainChallengeMethod: false,
 		RedirectSecureChecker:          fosite.IsRedirectURISecureStrict,
@@ -129,6 +130,10 @@ func New(c Config) (*Provider, error) {
 			AccessTokenStrategy: s, RefreshTokenStrategy: s,
 			TokenRevocationStorage: a, Config: settings,
 		},
+		&oauth2.ClientCredentialsGrantHandler{
+			HandleHelper: &oauth2.HandleHelper{AccessTokenStrategy: s, AccessTokenStorage: a, Config: settings},
+			Config:       settings,
+		},
 		narrow{p},  // before anything is signed: scope and resource
 		idToken{p}, // after the access token, whose hash it carries
 	}
@@ -140,6 +145,7 @@ func New(c Config) (*Provider, error) {
 var grants = map[string]bool{
 	oauth.AuthorizationCode: true,
 	oauth.RefreshToken:      true,
+	oauth.ClientCredentials: true,
 }
 
 // Authorization is an authorization request of which everything was checked
@@ -152,7 +158,8 @@ type Authorization struct {
 	Scope         []string
 	Resource      []string // the first is the default audience
 	Nonce         string
-	CodeChallenge string // S256
+	CodeChallenge string // S256; empty only for a client that may do without
+	JKT           string // thumbprint of the DPoP key that the code is bound to, or empty
 }
 
 // Authorize issues an authorization code for a (RFC 6749 §4.1.2) and returns
@@ -168,6 +175,9 @@ func (p *Provider) Authorize(ctx context.Context, a Authorization) (code string,
 		"state":                 {a.State},
 		"code_challenge":        {a.CodeChallenge},
 		"code_challenge_method": {"S256"},
+	}
+	if a.CodeChallenge == "" {
+		form.Del("code_challenge_method")
 	}
 	ar, err := p.engine.NewAuthorizeRequest(ctx, formRequest(form))
 	// The length of state is the client's business when PKCE is there; it is
@@ -206,17 +216,29 @@ type Tokens struct {
 // check the request again, and call again.
 var ErrClientChanged = errors.New("the client was changed since it was read")
 
-// Token answers a token request of client c, which may have been read a while
-// ago. The form's parameters are known to be there once at most. An error is
-// an [*oauth.Error] or ErrClientChanged.
-func (p *Provider) Token(ctx context.Context, c clients.Client, form url.Values) (Tokens, error) {
-	if !grants[form.Get("grant_type")] {
-		if form.Get("grant_type") == "" {
-			return Tokens{}, oauth.Errorf(oauth.InvalidRequest, "The grant_type parameter is missing.", "no grant_type")
-		}
+// TokenRequest is a token request whose client was identified, and has
+// authenticated if it is confidential.
+type TokenRequest struct {
+	Client clients.Client // may have been read a while ago
+	Form   url.Values     // each parameter once at most
+	// JKT is the thumbprint of the key that the request's DPoP proof proves
+	// possession of, or empty.
+	JKT string
+}
+
+// Token answers a token request. An error is an [*oauth.Error] or
+// ErrClientChanged.
+func (p *Provider) Token(ctx context.Context, r TokenRequest) (Tokens, error) {
+	switch grant := r.Form.Get("grant_type"); {
+	case grant == "":
+		return Tokens{}, oauth.Errorf(oauth.InvalidRequest, "The grant_type parameter is missing.", "no grant_type")
+	case !grants[grant]:
 		return Tokens{}, oauth.Errorf(oauth.UnsupportedGrantType, "The grant type is not supported.", "unsupported grant_type")
+	case !r.Client.HasGrantType(grant):
+		return Tokens{}, oauth.Errorf(oauth.UnauthorizedClient, "The client may not use this grant type.", "client %s is not registered for %s", r.Client.ID, grant)
 	}
-	w := &work{provider: p, now: p.Now(), client: c, form: form}
+	form := r.Form
+	w := &work{provider: p, now: p.Now(), client: r.Client, form: form, jkt: r.JKT}
 	ctx = context.WithValue(ctx, workKey{}, w)
 	req, err := p.engine.NewAccessRequest(ctx, formRequest(form), session{})
 	if err != nil {
@@ -232,7 +254,7 @@ func (p *Provider) Token(ctx context.Context, c clients.Client, form url.Values)
 	}
 	t := Tokens{
 		AccessToken: resp.GetAccessToken(),
-		TokenType:   "Bearer",
+		TokenType:   w.tokenType(),
 		ExpiresIn:   int64(w.accessExpires.Sub(w.now) / time.Second),
 		IDToken:     w.idToken,
 		Scope:       oauth.JoinScope(w.scope),

@@ -13,6 +13,7 @@ import (
 	"github.com/ory/fosite"
 	"github.com/ory/fosite/handler/oauth2"
 
+	"github.com/solegate/solegate/authz/oauth"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
 )
@@ -109,8 +110,9 @@ func parse(s, prefix string, size int) (id storage.GrantID, proof []byte, ok boo
 		return "", nil, false
 	}
 	id = storage.GrantID(s[:end])
+	// The decoder skips line breaks: what has them is shorter, and not ours.
 	proof, err := b64.DecodeString(s[end+1:])
-	return id, proof, err == nil && id.User() != ""
+	return id, proof, err == nil && len(proof) == size && id.User() != ""
 }
 
 // Signatures are fosite's storage keys. Ours is the grant's id: no key ever
@@ -141,8 +143,13 @@ func (s strategy) GenerateRefreshToken(ctx context.Context, _ fosite.Requester) 
 	w := workOf(ctx)
 	g := w.standing.Grant
 	// After a redemption the generation is 1, after a rotation the next one;
-	// for a client that asks again it is the one that is live already.
-	return s.p.newRefreshToken(g, w.generation+1), string(g.ID), nil
+	// for a client that asks again it is the one that is live already, and a
+	// confidential client's stays.
+	generation := w.generation + 1
+	if w.client.Confidential() && w.form.Get("grant_type") == oauth.RefreshToken {
+		generation = w.generation
+	}
+	return s.p.newRefreshToken(g, generation), string(g.ID), nil
 }
 
 // The work has validated code and refresh token when it read the grant:

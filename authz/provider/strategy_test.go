@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"encoding/binary"
 	"strings"
 	"testing"
 
@@ -39,12 +40,19 @@ func TestTokensAreMadeNotGuessed(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add("sgc_user.session.grant." + strings.Repeat("A", 43))
 	f.Add("sgr_user.session.grant." + strings.Repeat("A", 54))
+	f.Add("sgr_user.session.grant." + strings.Repeat("\n", 54))
+	f.Add("sgc_user.session.grant." + strings.Repeat("\r", 43))
 	f.Fuzz(func(t *testing.T, s string) {
 		if id, tag, ok := parseCode(s); ok {
 			if s != codePrefix+string(id)+"."+b64.EncodeToString(tag) {
 				t.Errorf("%q has another spelling", s)
 			}
 		}
-		parseRefreshToken(s)
+		if id, generation, tag, ok := parseRefreshToken(s); ok {
+			proof := binary.BigEndian.AppendUint64(nil, generation)
+			if s != refreshPrefix+string(id)+"."+b64.EncodeToString(append(proof, tag...)) {
+				t.Errorf("%q has another spelling", s)
+			}
+		}
 	})
 }

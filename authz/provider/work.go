@@ -34,6 +34,7 @@ type work struct {
 	rotate     bool              // fosite rotated the refresh token
 	scope      []string          // of this access token: the grant's, or less
 	audience   string            // of this access token
+	jkt        string            // of the key that was proved, or empty
 
 	accessExpires time.Time
 	idToken       string
@@ -90,7 +91,40 @@ func (w *work) code(ctx context.Context) (*storage.Standing, error) {
 	if !w.provider.isCode(st.Grant, tag) {
 		return nil, oauth.Errorf(oauth.InvalidGrant, badCode, "code of grant %s has a wrong tag", id)
 	}
+	if st.Grant.CodeChallenge == "" && !w.client.MayOmitPKCE() {
+		return nil, oauth.Errorf(oauth.InvalidGrant, badCode, "grant %s has no code challenge, which client %s may not omit any more", id, w.client.ID)
+	}
 	return st, nil
+}
+
+// bound refuses a request that does not prove the key that the grant is bound
+// to: the code's (RFC 9449 §10), and a public client's family (§5). A public
+// client's family that began without a key never gets one: each refresh token
+// that is issued with a proof must be bound to its key, and whoever stole the
+// one before would choose it. What a confidential client holds is bound by its
+// credential, so it may come with another key, but never with none: that would
+// turn what is bound into bearer tokens. Nothing is consumed.
+func (w *work) bound(refusal string) error {
+	g := w.standing.Grant
+	code := w.form.Get("grant_type") == oauth.AuthorizationCode
+	switch {
+	case g.JKT == "" && w.jkt != "" && !code && !w.client.Confidential():
+		return oauth.Errorf(oauth.InvalidGrant, refusal, "grant %s of client %s is bound to no key, and there is a proof", g.ID, w.client.ID)
+	case g.JKT == "" || g.JKT == w.jkt:
+		return nil
+	case w.jkt == "":
+		return oauth.Errorf(oauth.InvalidDPoPProof, "A DPoP proof is required.", "grant %s is bound to a key, and there is no proof", g.ID)
+	case code || !w.client.Confidential():
+		return oauth.Errorf(oauth.InvalidGrant, refusal, "grant %s is bound to another key", g.ID)
+	}
+	return nil
+}
+
+func (w *work) tokenType() string {
+	if w.jkt != "" {
+		return "DPoP" // RFC 9449 §5
+	}
+	return "Bearer"
 }
 
 // redeemable refuses a code that is spent or dead. A spent one revokes the
@@ -98,6 +132,9 @@ func (w *work) code(ctx context.Context) (*storage.Standing, error) {
 func (w *work) redeemable(ctx context.Context) (*storage.Standing, error) {
 	st, err := w.code(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if err := w.bound(badCode); err != nil {
 		return nil, err
 	}
 	if !st.Grant.RedeemedAt.IsZero() {
@@ -131,13 +168,24 @@ func (w *work) refreshable(ctx context.Context) (*storage.Standing, error) {
 	if err := revocation.Live(*st, w.client, w.now); err != nil {
 		return nil, oauth.Errorf(oauth.InvalidGrant, badRefresh, "grant %s: %w", id, err)
 	}
-	again := generation+1 == g.Generation && w.now.Sub(g.RotatedAt) <= w.provider.RefreshGrace
-	if generation != g.Generation && !again {
-		// The store decides, atomically, and revokes the family; to sign
-		// tokens first would be work for a thief.
-		return nil, w.spend(ctx)
+	key := w.bound(badRefresh)
+	if generation == g.Generation {
+		return st, key
 	}
-	return st, nil
+	if again := generation+1 == g.Generation && w.now.Sub(g.RotatedAt) <= w.provider.RefreshGrace; again && (key == nil || g.JKT == "") {
+		return st, key
+	} else if again {
+		// Within the grace window the same client asks again. With another
+		// key it is not the same one: the token was stolen.
+		if err := w.provider.Grants.RevokeGrant(ctx, id, w.now, storage.ReasonRefreshReuse); err != nil {
+			return nil, unavailable(err)
+		}
+		w.reused(ctx, storage.ReasonRefreshReuse)
+		return nil, key
+	}
+	// The store decides, atomically, and revokes the family; to sign tokens
+	// first would be work for a thief.
+	return nil, w.spend(ctx)
 }
 
 // commit makes what fosite did count: the code is spent, or the refresh token
@@ -145,6 +193,9 @@ func (w *work) refreshable(ctx context.Context) (*storage.Standing, error) {
 func (w *work) commit(ctx context.Context) error {
 	if w.redeem || w.rotate {
 		return w.spend(ctx)
+	}
+	if w.form.Get("grant_type") == oauth.ClientCredentials {
+		return nil // nothing is used up, and the token is not stored
 	}
 	return &oauth.Error{Code: oauth.ServerError, Description: "The server met an unexpected condition.",
 		Cause: errors.New("tokens were made but neither a code nor a refresh token was used")}
@@ -157,7 +208,7 @@ func (w *work) spend(ctx context.Context) error {
 	refusal := badRefresh
 	if w.form.Get("grant_type") == oauth.AuthorizationCode {
 		refusal = badCode
-		r := storage.Redemption{Grant: g.ID, At: w.now, Expires: w.accessExpires}
+		r := storage.Redemption{Grant: g.ID, At: w.now, Expires: w.accessExpires, JKT: w.jkt}
 		if w.refreshTokenGranted() {
 			r.Expires = w.familyExpires()
 			r.IdleExpires = earlier(w.now.Add(w.refreshIdle()), r.Expires)
@@ -171,6 +222,7 @@ func (w *work) spend(ctx context.Context) error {
 		err = p.Grants.Rotate(ctx, storage.Rotation{
 			Grant: g.ID, From: w.generation, At: w.now, Grace: p.RefreshGrace,
 			IdleExpires: earlier(w.now.Add(w.refreshIdle()), g.Expires),
+			Keep:        w.client.Confidential(),
 		})
 	}
 	switch {
@@ -181,7 +233,7 @@ func (w *work) spend(ctx context.Context) error {
 		if refusal == badCode {
 			reason = storage.ReasonCodeReuse
 		}
-		p.Audit.Record(ctx, audit.Event{What: "grant revoked", Client: g.Client, User: g.User, Session: g.Session, Grant: g.ID, Reason: reason})
+		w.reused(ctx, reason)
 		return oauth.Errorf(oauth.InvalidGrant, refusal, "grant %s: %s", g.ID, reason)
 	case errors.Is(err, storage.ErrNotFound), errors.Is(err, storage.ErrExpired), errors.Is(err, storage.ErrRevoked):
 		return oauth.Errorf(oauth.InvalidGrant, refusal, "grant %s: %w", g.ID, err)
@@ -189,8 +241,14 @@ func (w *work) spend(ctx context.Context) error {
 	return unavailable(err)
 }
 
+// reused writes down that the grant was revoked because of what was presented.
+func (w *work) reused(ctx context.Context, reason string) {
+	g := w.standing.Grant
+	w.provider.Audit.Record(ctx, audit.Event{What: "grant revoked", Client: g.Client, User: g.User, Session: g.Session, Grant: g.ID, Reason: reason})
+}
+
 func (w *work) refreshTokenGranted() bool {
-	return oauth.Has(w.standing.Grant.Scope, oauth.OfflineAccess)
+	return oauth.Has(w.standing.Grant.Scope, oauth.OfflineAccess) && w.client.HasGrantType(oauth.RefreshToken)
 }
 
 func (w *work) refreshIdle() time.Duration {

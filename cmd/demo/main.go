@@ -73,8 +73,10 @@ Everything is running, on this machine only.
 Try this:
 
   1. Open the app and sign in. Call the API, refresh, revoke, sign out.
-  2. Open the copy and press its buttons. Each says why it fails.
-  3. Ask the API without a token:  curl -i %s/api/notes
+  2. Open the copy and press its buttons. Each says why it fails. The app shows its
+     access token at the bottom: steal it, and let the copy use it.
+  3. Write a note, wait a minute, delete all notes: the API wants a fresh login.
+  4. Ask the API without a token:  curl -i %s/api/notes
 
 Ctrl-C stops it all.
 `

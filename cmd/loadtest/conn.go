@@ -150,16 +150,21 @@ type post struct {
 
 func newPost(host, target, extra string) *post {
 	return &post{head: "POST " + target + " HTTP/1.1\r\nHost: " + host +
-		"\r\nContent-Type: application/x-www-form-urlencoded\r\n" + extra + "Content-Length: "}
+		"\r\nContent-Type: application/x-www-form-urlencoded\r\n" + extra}
 }
 
-// with returns the request with this body. It is good until the next call.
-func (p *post) with(parts ...string) []byte {
+// with returns the request with this DPoP proof, if it is not empty, and this
+// body. It is good until the next call.
+func (p *post) with(proof string, parts ...string) []byte {
 	length := 0
 	for _, s := range parts {
 		length += len(s)
 	}
 	b := append(p.buffer[:0], p.head...)
+	if proof != "" {
+		b = append(append(append(b, "DPoP: "...), proof...), "\r\n"...)
+	}
+	b = append(b, "Content-Length: "...)
 	b = strconv.AppendInt(b, int64(length), 10)
 	b = append(b, "\r\n\r\n"...)
 	for _, s := range parts {

@@ -16,7 +16,7 @@ func TestConnSpeaksToNetHTTP(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /small", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "small "+r.Header.Get("X-Extra")) })
 	mux.HandleFunc("POST /form", func(w http.ResponseWriter, r *http.Request) {
-		io.WriteString(w, r.PostFormValue("a")+r.PostFormValue("b"))
+		io.WriteString(w, r.PostFormValue("a")+r.PostFormValue("b")+r.Header.Get("DPoP"))
 	})
 	mux.HandleFunc("GET /redirect", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Location", "https://spa.example.com/callback?code=x")
@@ -37,8 +37,8 @@ func TestConnSpeaksToNetHTTP(t *testing.T) {
 		want    response
 	}{
 		{"a get with a field", func() []byte { return get(host, "/small", "X-Extra: 1\r\n") }, response{status: 200, body: []byte("small 1")}},
-		{"a form", func() []byte { return form.with("a=one", "&b=two") }, response{status: 200, body: []byte("onetwo")}},
-		{"another form, shorter", func() []byte { return form.with("a=1") }, response{status: 200, body: []byte("1")}},
+		{"a form with a proof", func() []byte { return form.with("a.proof", "a=one", "&b=two") }, response{status: 200, body: []byte("onetwoa.proof")}},
+		{"another form, shorter", func() []byte { return form.with("", "a=1") }, response{status: 200, body: []byte("1")}},
 		{"a redirect", func() []byte { return get(host, "/redirect", "") }, response{status: 303, location: "https://spa.example.com/callback?code=x"}},
 		{"no content", func() []byte { return get(host, "/nothing", "") }, response{status: 204}},
 		{"an error", func() []byte { return get(host, "/absent", "") }, response{status: 404, body: []byte("404 page not found\n")}},

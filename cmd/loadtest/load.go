@@ -38,6 +38,7 @@ type result struct {
 	store      time.Duration // CPU time of the Redis, likewise
 	others     time.Duration // CPU time that other programs took from the machine
 	inside     bool          // measured in this process, without the network
+	late       int           // DPoP proofs that the generator signed meanwhile
 	aim        aim
 }
 

@@ -108,7 +108,7 @@ func TestScenarios(t *testing.T) {
 	}
 	api := httptest.NewServer(protected)
 	defer api.Close()
-	r := newTrial(target{server: there(s.URL), bare: there(bare.URL), api: there(api.URL), protected: protected, clientID: "bench", person: p},
+	r := newTrial(target{server: there(s.URL), bare: there(bare.URL), api: there(api.URL), protected: protected, clientID: "bench", person: p, now: s.Clock.Now},
 		options{workers: 4, requests: 40, grants: 8})
 	for _, scenario := range scenarios {
 		got := scenario.do(r, t.Context())
@@ -118,35 +118,73 @@ func TestScenarios(t *testing.T) {
 			t.Errorf("%s: %d operations, %d errors, the first is %v", scenario.name, got.operations, got.errors, got.first)
 		}
 	}
-	families := slices.Concat(r.families...)
-	if n := len(families); n == 0 || n > 8 {
-		t.Errorf("%d families took turns, 1 to 8 expected", n)
+	families, bound := slices.Concat(r.families...), slices.Concat(r.boundFamilies...)
+	for _, n := range []int{len(families), len(bound)} {
+		if n == 0 || n > 8 {
+			t.Errorf("%d families took turns, 1 to 8 expected", n)
+		}
 	}
 	// What each family ended with is its live token, also when the grace window
 	// for the one before is over.
 	s.Clock.Advance(time.Minute)
 	spa, form := newConn(r.server.address), r.posts()[0]
 	defer spa.close()
-	for _, token := range families {
-		resp, err := spa.do(form.with("grant_type=refresh_token&client_id=bench&refresh_token=", token))
-		if err := expect(resp, err, http.StatusOK); err != nil {
+	refresh := func(family held, k *dpopKey, status int) {
+		t.Helper()
+		proof := ""
+		if k != nil {
+			proof = prove(t, k, "POST", s.URL+"/token", "", s.Clock.Now())
+		}
+		resp, err := spa.do(form.with(proof, "grant_type=refresh_token&client_id=bench&refresh_token=", family.token))
+		if err := expect(resp, err, status); err != nil {
 			t.Errorf("a family that was left: %v", err)
 		}
 	}
-	tokens := slices.Sorted(slices.Values(slices.Concat(r.tokens...)))
+	for _, family := range families {
+		refresh(family, nil, http.StatusOK)
+	}
+	other := newKey(t)
+	for _, family := range bound {
+		refresh(family, nil, http.StatusBadRequest)
+		refresh(family, other, http.StatusBadRequest)
+		refresh(family, family.key, http.StatusOK)
+	}
+	var tokens []string
+	for _, token := range slices.Concat(slices.Concat(r.tokens...), slices.Concat(r.boundTokens...)) {
+		tokens = append(tokens, token.token)
+	}
+	slices.Sort(tokens)
 	if n := len(tokens); n == 0 || len(slices.Compact(tokens)) != n {
 		t.Errorf("%d access tokens, some of them twice", n)
+	}
+	// What the verifier was shown were bound tokens, and it looked at the proofs.
+	show := r.middleware()
+	for _, token := range slices.Concat(r.boundTokens...) {
+		proof := prove(t, token.key, "GET", audience+"/", token.token, s.Clock.Now())
+		for _, test := range []struct {
+			shown shown
+			good  bool
+		}{
+			{shown{"Bearer " + token.token, ""}, false},
+			{shown{"DPoP " + token.token, prove(t, other, "GET", audience+"/", token.token, s.Clock.Now())}, false},
+			{shown{"DPoP " + token.token, proof}, true},
+			{shown{"DPoP " + token.token, proof}, false},
+		} {
+			if err := show(&worker{}, test.shown); (err == nil) != test.good {
+				t.Errorf("a bound token as %.6s: %v", test.shown.authorization, err)
+			}
+		}
 	}
 }
 
 func TestUnseenShowsEachTokenOnce(t *testing.T) {
-	r := &trial{workers: 2, limit: limit{operations: 100}, tokens: [][]string{{"a", "b", "c"}, {"d"}}}
-	var shown [2][]string
-	got := r.load(t.Context(), endpoint{}, r.unseen(func(w *worker, token string) error {
+	r := &trial{workers: 2, limit: limit{operations: 100}, tokens: [][]held{{{token: "a"}, {token: "b"}, {token: "c"}}, {{token: "d"}}}}
+	var shown [2][]held
+	got := r.load(t.Context(), endpoint{}, unseen(r.tokens, func(w *worker, token held) error {
 		shown[w.number] = append(shown[w.number], token)
 		return nil
 	}))
-	if diff := cmp.Diff(r.tokens, shown[:]); diff != "" || got.operations != 4 {
+	if diff := cmp.Diff(r.tokens, shown[:], cmp.AllowUnexported(held{})); diff != "" || got.operations != 4 {
 		t.Errorf("%d operations; (-want +got)\n%s", got.operations, diff)
 	}
 	here := r.here()
@@ -175,7 +213,10 @@ func TestRun(t *testing.T) {
 			[]string{"--requests", "60", "--workers", "3", "--grants", "6"},
 			[]string{
 				`(?m)^bare handler +60 +\d+ .* 0 `, `(?m)^code exchange +\d+ +\d+ .* 0 .*≥ 6 %`,
-				`(?m)^refresh with rotation +60 .* 0 .*≥ 9 %`, `(?m)^API, new token +\d+ .* 0 `, `(?m)^API, seen token +60 .* 0 `, `(?m)^middleware, new token +\d+ .* 0 `,
+				`(?m)^refresh with rotation +60 .* 0 .*≥ 9 %`,
+				`(?m)^code exchange with DPoP +\d+ .* 0 `, `(?m)^refresh with DPoP +60 .* 0 `,
+				`(?m)^middleware, DPoP, new token +\d+ .* 0 `, `(?m)^middleware, DPoP, seen token +\d+ .* 0 `,
+				`(?m)^API, new token +\d+ .* 0 `, `(?m)^API, seen token +60 .* 0 `, `(?m)^middleware, new token +\d+ .* 0 `,
 			},
 		},
 		{

@@ -100,7 +100,7 @@ func (w *world) populate(ctx context.Context, grants int, out io.Writer) error {
 		}},
 		{"session", grants, func(i int) error {
 			return s.CreateSession(ctx, storage.Session{
-				ID: sessions[i], User: sessions[i].User(), AuthTime: now, ACR: "urn:solegate:acr:pwd", AMR: []string{"pwd"}, CreatedAt: now, LastSeen: now,
+				ID: sessions[i], User: sessions[i].User(), AuthTime: now, ACR: "urn:solegate:acr:password", AMR: []string{"pwd"}, CreatedAt: now, LastSeen: now,
 				IdleExpires: now.Add(24 * time.Hour), Expires: now.Add(7 * 24 * time.Hour), Address: "203.0.113.77",
 				UserAgent: "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36",
 			})
@@ -112,7 +112,7 @@ func (w *world) populate(ctx context.Context, grants int, out io.Writer) error {
 			}
 			return s.CreateGrant(ctx, storage.Grant{
 				ID: id, User: id.User(), Session: id.Session(), Client: clients.ID(w.clientID), Scope: strings.Fields(scopes), Resource: []string{audience},
-				AuthTime: now, ACR: "urn:solegate:acr:pwd", AMR: []string{"pwd"}, Salt: [16]byte{byte(i), 1}, RedirectURI: spaRedirect,
+				AuthTime: now, ACR: "urn:solegate:acr:password", AMR: []string{"pwd"}, Salt: [16]byte{byte(i), 1}, RedirectURI: spaRedirect,
 				CodeChallenge: "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM", Nonce: "n-0S6_WzA2Mjn-0S6_WzA2Mj",
 				CodeExpires: now.Add(time.Minute), RedeemedAt: now, Generation: 1, IdleExpires: now.Add(24 * time.Hour), Expires: now.Add(7 * 24 * time.Hour), CreatedAt: now,
 			})

@@ -32,17 +32,20 @@ func (r report) best(name string) result {
 func (r report) String() string {
 	var b strings.Builder
 	bare, raw := r.best(bareName), r.best(verifyName)
-	fmt.Fprintf(&b, "%-24s %10s %9s %9s %9s %7s %8s %8s %8s  %s\n",
+	fmt.Fprintf(&b, "%-28s %10s %9s %9s %9s %7s %8s %8s %8s  %s\n",
 		"", "operations", "per s", "p50", "p99", "errors", "CPU each", "of store", "of bare", "aim")
 	for _, got := range r {
 		share := "-"
 		if bare.rate() > 0 && !got.inside {
 			share = fmt.Sprintf("%.1f %%", 100*got.rate()/bare.rate())
 		}
-		line := fmt.Sprintf("%-24s %10d %9.0f %9s %9s %7d %8s %8s %8s  %s", got.name, got.operations, got.rate(),
+		line := fmt.Sprintf("%-28s %10d %9.0f %9s %9s %7d %8s %8s %8s  %s", got.name, got.operations, got.rate(),
 			micros(got.latency.quantile(0.5)), micros(got.latency.quantile(0.99)), got.errors,
 			micros(got.cpuEach()), micros(got.storeEach()), share, got.judge(bare, raw))
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
+		if 100*got.late > got.operations {
+			fmt.Fprintf(&b, "  %d of the proofs were signed meanwhile: the generator's work makes the rate too low\n", got.late)
+		}
 		if got.first != nil {
 			fmt.Fprintf(&b, "  an error: %v\n", got.first)
 		}

@@ -29,16 +29,18 @@ func TestReport(t *testing.T) {
 		measured("middleware, new token", 5000, 128*time.Microsecond, 112*time.Microsecond, aim{raw: 1.15}),
 		measured(bareName, 10000, 64*time.Microsecond, 10*time.Microsecond, aim{}),
 	}
+	r[0].late, r[2].late = 90, 10
 	r[2].cpu, r[2].store = 900*120*time.Microsecond, 900*30*time.Microsecond
 	r[1].inside, r[4].inside = true, true
-	const want = `                         operations     per s       p50       p99  errors CPU each of store  of bare  aim
-bare handler                   9000      9000  64.51 µs  64.51 µs       0    10 µs        -   90.0 %
-raw ES256 verification         4000      4000  64.51 µs  64.51 µs       0   100 µs        -        -
-refresh with rotation           900       900  32.24 ms  32.24 ms       0   150 µs    30 µs    9.0 %  ≥ 9 %, p99 ≤ 20 ms MISSED, CPU ≤ 180 µs
-code exchange                   500       500   1008 µs   1008 µs       2   400 µs        -    5.0 %  ≥ 6 % MISSED
+	const want = `                             operations     per s       p50       p99  errors CPU each of store  of bare  aim
+bare handler                       9000      9000  64.51 µs  64.51 µs       0    10 µs        -   90.0 %
+raw ES256 verification             4000      4000  64.51 µs  64.51 µs       0   100 µs        -        -
+refresh with rotation               900       900  32.24 ms  32.24 ms       0   150 µs    30 µs    9.0 %  ≥ 9 %, p99 ≤ 20 ms MISSED, CPU ≤ 180 µs
+  10 of the proofs were signed meanwhile: the generator's work makes the rate too low
+code exchange                       500       500   1008 µs   1008 µs       2   400 µs        -    5.0 %  ≥ 6 % MISSED
   an error: answered 503 (temporarily_unavailable), 200 expected
-middleware, new token          5000      5000    129 µs    129 µs       0   112 µs        -        -  CPU ≤ 1.15 × raw (1.12)
-bare handler                  10000     10000  64.51 µs  64.51 µs       0    10 µs        -  100.0 %
+middleware, new token              5000      5000    129 µs    129 µs       0   112 µs        -        -  CPU ≤ 1.15 × raw (1.12)
+bare handler                      10000     10000  64.51 µs  64.51 µs       0    10 µs        -  100.0 %
 
 Other programs took up to 25 % of the machine meanwhile: the rates are too low and vary.
 `

@@ -2,17 +2,9 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"net/http"
 	"net/url"
-	"os"
-	"runtime"
-	"slices"
-	"strings"
 	"time"
 )
 
@@ -23,6 +15,7 @@ type target struct {
 	protected         http.Handler // the API's handler, in this process
 	clientID          string
 	person            person
+	now               func() time.Time // dates DPoP proofs
 }
 
 // endpoint is a server's address and process; pid 0 if it is not to be watched.
@@ -49,9 +42,19 @@ type trial struct {
 	limit   limit
 	keep    int // how many grants take turns at the refresh
 
-	codes    [][]string // by worker
-	families [][]string // refresh tokens, by worker
-	tokens   [][]string // Authorization header fields with access tokens, by worker
+	// By worker: codes, and refresh and access tokens, those that are bound to
+	// a key apart.
+	codes                   [][]string
+	families, boundFamilies [][]held
+	tokens, boundTokens     [][]held
+
+	pace float64 // refreshes without DPoP a second
+}
+
+// held is a token, and the key that it is bound to; nil: none.
+type held struct {
+	token string
+	key   *dpopKey
 }
 
 // scenario is a measurement by its name.
@@ -73,9 +76,14 @@ var scenarios = []scenario{
 	}},
 	{"authorize, signed in", aim{}, (*trial).authorize},
 	{"code exchange", aim{share: 0.06}, (*trial).exchange},
+	{"code exchange with DPoP", aim{}, (*trial).exchangeBound},
 	{"refresh with rotation", aim{share: 0.09, p99: 20 * time.Millisecond, cpu: 180 * time.Microsecond}, (*trial).refresh},
+	{"refresh with DPoP", aim{}, (*trial).refreshBound},
 	{"middleware, new token", aim{raw: 1.15}, (*trial).middlewareNew},
 	{"middleware, seen token", aim{}, (*trial).middlewareSeen},
+	// Two signatures: the token's and the proof's.
+	{"middleware, DPoP, new token", aim{raw: 2 * 1.25}, (*trial).middlewareBoundNew},
+	{"middleware, DPoP, seen token", aim{}, (*trial).middlewareBoundSeen},
 	{"API, new token", aim{}, (*trial).apiNew},
 	{"API, seen token", aim{}, (*trial).apiSeen},
 	{bareName, aim{}, (*trial).bareHandler},
@@ -108,7 +116,8 @@ var errInterrupted = errors.New("interrupted")
 func newTrial(t target, o options) *trial {
 	return &trial{
 		target: t, workers: o.workers, limit: limit{o.requests, o.duration}, keep: o.grants,
-		codes: make([][]string, o.workers), families: make([][]string, o.workers), tokens: make([][]string, o.workers),
+		codes: make([][]string, o.workers), families: make([][]held, o.workers), boundFamilies: make([][]held, o.workers),
+		tokens: make([][]held, o.workers), boundTokens: make([][]held, o.workers),
 	}
 }
 
@@ -160,6 +169,12 @@ const origin = "Origin: " + spaOrigin + "\r\n"
 
 // exchange redeems the codes, each once, until there are no more.
 func (r *trial) exchange(ctx context.Context) result {
+	return r.redeem(ctx, r.families, func(int) (string, *dpopKey, error) { return "", nil, nil })
+}
+
+// redeem redeems the codes with what next gives a worker: a proof and its key,
+// or nothing.
+func (r *trial) redeem(ctx context.Context, families [][]held, next func(worker int) (string, *dpopKey, error)) result {
 	posts := r.posts()
 	fixed := "grant_type=authorization_code&client_id=" + url.QueryEscape(r.clientID) +
 		"&redirect_uri=" + url.QueryEscape(spaRedirect) + "&code_verifier=" + r.person.verifier + "&code="
@@ -168,37 +183,57 @@ func (r *trial) exchange(ctx context.Context) result {
 		if err != nil {
 			return err
 		}
-		resp, err := w.conn.do(posts[w.number].with(fixed, c))
+		proof, key, err := next(w.number)
+		if err != nil {
+			return err
+		}
+		resp, err := w.conn.do(posts[w.number].with(proof, fixed, c))
 		if err := expect(resp, err, 200); err != nil {
 			return err
 		}
-		r.families[w.number] = append(r.families[w.number], member(resp.body, "refresh_token"))
+		families[w.number] = append(families[w.number], held{member(resp.body, "refresh_token"), key})
 		return nil
 	})
 }
 
 // refresh rotates: the grants of a worker take turns, as people do.
 func (r *trial) refresh(ctx context.Context) result {
-	for i := range r.families {
-		r.families[i] = r.families[i][:min(len(r.families[i]), max(1, r.keep/r.workers))]
+	r.retain(r.families)
+	got := r.rotate(ctx, r.families, r.tokens, func(int, *dpopKey) (string, error) { return "", nil })
+	r.pace = got.rate()
+	return got
+}
+
+// retain drops the families of each worker that are too many to take turns.
+func (r *trial) retain(families [][]held) {
+	for i := range families {
+		families[i] = families[i][:min(len(families[i]), max(1, r.keep/r.workers))]
 	}
+}
+
+// rotate refreshes, with the proof that next gives a worker by a key, and keeps
+// access tokens for the verifier.
+func (r *trial) rotate(ctx context.Context, families, tokens [][]held, next func(worker int, k *dpopKey) (string, error)) result {
 	posts := r.posts()
 	turns := make([]int, r.workers)
 	fixed := "grant_type=refresh_token&client_id=" + url.QueryEscape(r.clientID) + "&refresh_token="
 	return r.load(ctx, r.server, func(w *worker) error {
-		family := r.families[w.number]
-		if len(family) == 0 {
+		if len(families[w.number]) == 0 {
 			return errDry
 		}
-		turn := &turns[w.number]
-		*turn = (*turn + 1) % len(family)
-		resp, err := w.conn.do(posts[w.number].with(fixed, family[*turn]))
+		family := &families[w.number][turns[w.number]]
+		turns[w.number] = (turns[w.number] + 1) % len(families[w.number])
+		proof, err := next(w.number, family.key)
+		if err != nil {
+			return err
+		}
+		resp, err := w.conn.do(posts[w.number].with(proof, fixed, family.token))
 		if err := expect(resp, err, 200); err != nil {
 			return err
 		}
-		family[*turn] = member(resp.body, "refresh_token")
-		if len(r.tokens[w.number]) < maxTokens/r.workers {
-			r.tokens[w.number] = append(r.tokens[w.number], "Bearer "+member(resp.body, "access_token"))
+		family.token = member(resp.body, "refresh_token")
+		if len(tokens[w.number]) < maxTokens/r.workers {
+			tokens[w.number] = append(tokens[w.number], held{member(resp.body, "access_token"), family.key})
 		}
 		return nil
 	})
@@ -212,24 +247,24 @@ func (r *trial) posts() []*post {
 	return posts
 }
 
-// unseen returns an operation on tokens, each worker's own, each once, until
-// there are no more.
-func (r *trial) unseen(op func(w *worker, token string) error) func(*worker) error {
-	next := make([]int, r.workers)
+// unseen returns an operation on what the lists hold, each worker's own, each
+// once, until there is no more.
+func unseen[T any](lists [][]T, op func(*worker, T) error) func(*worker) error {
+	next := make([]int, len(lists))
 	return func(w *worker) error {
-		tokens := r.tokens[w.number]
-		if next[w.number] == len(tokens) {
+		list := lists[w.number]
+		if next[w.number] == len(list) {
 			return errDry
 		}
-		token := tokens[next[w.number]]
+		one := list[next[w.number]]
 		next[w.number]++
-		return op(w, token)
+		return op(w, one)
 	}
 }
 
 // seen returns an operation on one token per worker, again and again: the last
 // one, which the verifier has not forgotten.
-func (r *trial) seen(op func(w *worker, token string) error) func(*worker) error {
+func (r *trial) seen(op func(*worker, held) error) func(*worker) error {
 	return func(w *worker) error {
 		tokens := r.tokens[w.number]
 		if len(tokens) == 0 {
@@ -239,48 +274,16 @@ func (r *trial) seen(op func(w *worker, token string) error) func(*worker) error
 	}
 }
 
-func (r *trial) apiNew(ctx context.Context) result { return r.load(ctx, r.api, r.unseen(r.callAPI)) }
+func (r *trial) apiNew(ctx context.Context) result {
+	return r.load(ctx, r.api, unseen(r.tokens, r.callAPI))
+}
 
 func (r *trial) apiSeen(ctx context.Context) result { return r.load(ctx, r.api, r.seen(r.callAPI)) }
 
-func (r *trial) callAPI(w *worker, token string) error {
-	resp, err := w.conn.do(get(r.api.address, "/", "Authorization: "+token+"\r\n"))
+func (r *trial) callAPI(w *worker, token held) error {
+	resp, err := w.conn.do(get(r.api.address, "/", "Authorization: Bearer "+token.token+"\r\n"))
 	return expect(resp, err, 200)
 }
-
-// The middleware in this process, without the network: what verification
-// itself costs.
-func (r *trial) middlewareNew(ctx context.Context) result {
-	return r.raw(ctx, r.unseen(r.middleware()))
-}
-
-func (r *trial) middlewareSeen(ctx context.Context) result { return r.raw(ctx, r.seen(r.middleware())) }
-
-func (r *trial) middleware() func(w *worker, token string) error {
-	writers := make([]nowhere, r.workers)
-	requests := make([]*http.Request, r.workers)
-	for i := range requests {
-		writers[i].header = http.Header{}
-		requests[i] = &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/"}, Header: http.Header{"Authorization": {""}}}
-	}
-	return func(w *worker, token string) error {
-		to, request := &writers[w.number], requests[w.number]
-		request.Header["Authorization"][0] = token
-		to.status = http.StatusOK
-		r.protected.ServeHTTP(to, request)
-		return expect(response{status: to.status}, nil, 200)
-	}
-}
-
-// nowhere is a ResponseWriter that keeps the status alone.
-type nowhere struct {
-	header http.Header
-	status int
-}
-
-func (n *nowhere) Header() http.Header         { return n.header }
-func (n *nowhere) Write(b []byte) (int, error) { return len(b), nil }
-func (n *nowhere) WriteHeader(status int)      { n.status = status }
 
 // take removes the last of a list.
 func take(list *[]string) (string, error) {
@@ -291,59 +294,4 @@ func take(list *[]string) (string, error) {
 	last := (*list)[n-1]
 	*list = (*list)[:n-1]
 	return last, nil
-}
-
-// signed is what the raw signature signs: about as long as an access token.
-var signed = []byte(strings.Repeat("solegate", 80))
-
-// rawSign is what no server that signs its tokens can do without.
-func (r *trial) rawSign(ctx context.Context) result {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return result{errors: 1, first: err}
-	}
-	return r.here().raw(ctx, func(*worker) error {
-		digest := sha256.Sum256(signed)
-		_, err := ecdsa.SignASN1(rand.Reader, key, digest[:])
-		return err
-	})
-}
-
-// rawVerify is what no API that checks signatures can do without.
-func (r *trial) rawVerify(ctx context.Context) result {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return result{errors: 1, first: err}
-	}
-	digest := sha256.Sum256(signed)
-	signature, err := ecdsa.SignASN1(rand.Reader, key, digest[:])
-	if err != nil {
-		return result{errors: 1, first: err}
-	}
-	return r.here().raw(ctx, func(*worker) error {
-		digest := sha256.Sum256(signed)
-		if !ecdsa.VerifyASN1(&key.PublicKey, digest[:], signature) {
-			return errors.New("a good signature was refused")
-		}
-		return nil
-	})
-}
-
-// here is the trial in this very process: one worker per core, among whom the
-// tokens are dealt anew.
-func (r *trial) here() *trial {
-	here := *r
-	here.workers = min(r.workers, runtime.GOMAXPROCS(0))
-	here.tokens = make([][]string, here.workers)
-	for i, token := range slices.Concat(r.tokens...) {
-		here.tokens[i%here.workers] = append(here.tokens[i%here.workers], token)
-	}
-	return &here
-}
-
-// raw measures op in this process.
-func (r *trial) raw(ctx context.Context, op func(*worker) error) result {
-	got := r.load(ctx, endpoint{pid: os.Getpid()}, op)
-	got.inside = true
-	return got
 }

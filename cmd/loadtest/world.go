@@ -47,6 +47,7 @@ func open(ctx context.Context, o options) (_ *world, err error) {
 		return nil, err
 	}
 	w := &world{dir: dir, config: filepath.Join(dir, "solegate.yaml")}
+	w.now = time.Now
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close(false))

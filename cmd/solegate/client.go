@@ -15,22 +15,18 @@ import (
 )
 
 func (a *app) client() *cobra.Command {
-	register := &cobra.Command{Use: "register", Short: "Register the single-page app", Args: cobra.NoArgs, RunE: a.clientRegister}
+	register := &cobra.Command{Use: "register", Short: "Register the single-page app, or its backend", Args: cobra.NoArgs, RunE: a.clientRegister,
+		Long: "Register the single-page app, or its backend, and print what to paste into it.\n\n" +
+			"An app in a browser is public: it has no secret, and needs --redirect-uri, --origin\nand --audience. A backend is confidential: it says by --auth-method how it proves\nwho it is, and has no --origin.",
+		Example: "  solegate client register --redirect-uri https://app.example.com/callback \\\n" +
+			"    --origin https://app.example.com --audience https://api.example.com\n" +
+			"  solegate client register --auth-method private_key_jwt --jwks backend.jwks.json --profile hardened \\\n" +
+			"    --redirect-uri https://backend.example.com/callback --audience https://api.example.com\n" +
+			"  solegate client register --auth-method client_secret_basic --grant-type client_credentials \\\n" +
+			"    --audience https://api.example.com --scope orders:read"}
 	update := &cobra.Command{Use: "update ID", Short: "Change a client; what is not given stays", Args: cobra.ExactArgs(1), RunE: a.clientUpdate}
 	for _, cmd := range []*cobra.Command{register, update} {
-		f := cmd.Flags()
-		f.StringArray("redirect-uri", nil, "where the app is sent back to after the login; may be given again")
-		f.StringArray("post-logout-redirect-uri", nil, "where the app is sent back to after the logout; may be given again")
-		f.StringArray("origin", nil, "where the app is served; may be given again")
-		f.StringArray("audience", nil, "identifier of the API; may be given again, the first is the default")
-		f.StringArray("scope", nil, "what the app may ask for; may be given again (default openid, profile, email, offline_access)")
-		f.String("name", "", "the name that people see when they sign in")
-		f.String("id-token-alg", "", "how ID tokens are signed: ES256 (default), RS256, PS256 or EdDSA")
-		f.Bool("refresh-id-token", false, "also give an ID token at a refresh that asks for openid")
-		f.Bool("consent", false, "ask people before the app gets access")
-		f.Duration("access-token-life", 0, "a shorter life of access tokens than the server's")
-		f.Duration("refresh-idle", 0, "a shorter idle life of grants than the server's")
-		f.Duration("refresh-life", 0, "a shorter life of grants than the server's")
+		addClientFlags(cmd)
 	}
 	register.Flags().String("id", "", "the client id (default: a random one)")
 	settingFlags(register, "issuer")
@@ -42,9 +38,10 @@ func (a *app) client() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.showClient(c)
+			return a.showClient(c, "")
 		})
 	}}
+	rotate := &cobra.Command{Use: "rotate-secret ID", Short: "Replace a backend's secret; the old one is worth nothing at once", Args: cobra.ExactArgs(1), RunE: a.clientRotateSecret}
 	act := func(use, short, done string, do func(context.Context, *operator, clients.ID) error) *cobra.Command {
 		return &cobra.Command{Use: use + " ID", Short: short, Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 			return a.operate(cmd, func(ctx context.Context, o *operator) error {
@@ -65,52 +62,22 @@ func (a *app) client() *cobra.Command {
 	disable := act("disable", "Refuse all requests of a client and end its grants", "disabled", func(ctx context.Context, o *operator, id clients.ID) error { return o.revoker.DisableClient(ctx, id) })
 	enable := act("enable", "Let a client start again", "enabled", func(ctx context.Context, o *operator, id clients.ID) error { return o.revoker.EnableClient(ctx, id) })
 	remove := act("remove", "Remove a client and end its grants", "removed", func(ctx context.Context, o *operator, id clients.ID) error { return o.revoker.RemoveClient(ctx, id) })
-	operatorFlags(register, update, list, show, disable, enable, remove)
-	return group("client", "Register and change the single-page app", register, list, show, update, disable, enable, remove)
+	operatorFlags(register, update, list, show, rotate, disable, enable, remove)
+	return group("client", "Register and change the single-page app, or its backend", register, list, show, update, rotate, disable, enable, remove)
 }
 
 func errDeclared(id clients.ID) error {
 	return fmt.Errorf("client %s is declared in the configuration file, which wins: change it there and restart the server", id)
 }
 
-// clientFlags puts the flags that were given into c.
-func clientFlags(cmd *cobra.Command, c *clients.Client) {
-	f := cmd.Flags()
-	lists := map[string]func([]string){
-		"redirect-uri":             func(v []string) { c.RedirectURIs = as[clients.RedirectURI](v) },
-		"post-logout-redirect-uri": func(v []string) { c.PostLogoutRedirectURIs = as[clients.RedirectURI](v) },
-		"origin":                   func(v []string) { c.Origins = as[clients.Origin](v) },
-		"audience":                 func(v []string) { c.Audiences = v },
-		"scope":                    func(v []string) { c.Scopes = v },
-	}
-	for name, set := range lists {
-		if f.Changed(name) {
-			v, _ := f.GetStringArray(name)
-			set(v)
-		}
-	}
-	for name, p := range map[string]*string{"name": &c.Name, "id-token-alg": &c.IDTokenAlg} {
-		if f.Changed(name) {
-			*p, _ = f.GetString(name)
-		}
-	}
-	for name, p := range map[string]*bool{"consent": &c.Consent, "refresh-id-token": &c.RefreshIDToken} {
-		if f.Changed(name) {
-			*p, _ = f.GetBool(name)
-		}
-	}
-	for name, p := range map[string]*time.Duration{"access-token-life": &c.AccessTokenLife, "refresh-idle": &c.RefreshIdle, "refresh-life": &c.RefreshLife} {
-		if f.Changed(name) {
-			*p, _ = f.GetDuration(name)
-		}
-	}
-}
-
 func (a *app) clientRegister(cmd *cobra.Command, _ []string) error {
 	return a.begin(cmd, func(ctx context.Context, o *operator) error {
 		now := time.Now()
 		c := clients.Client{CreatedAt: now, UpdatedAt: now, Epoch: uint64(now.UnixMicro())}
-		clientFlags(cmd, &c)
+		secret, err := a.clientFlags(cmd, &c)
+		if err != nil {
+			return err
+		}
 		if id, _ := cmd.Flags().GetString("id"); id != "" {
 			c.ID = clients.ID(id)
 		} else {
@@ -129,7 +96,7 @@ func (a *app) clientRegister(cmd *cobra.Command, _ []string) error {
 		} else if err != nil {
 			return err
 		}
-		for _, w := range warnings {
+		for _, w := range append(warnings, advice(c)...) {
 			a.warn("%s", w)
 		}
 		issuer := o.Issuer
@@ -137,69 +104,60 @@ func (a *app) clientRegister(cmd *cobra.Command, _ []string) error {
 			issuer = "https://login.example.com"
 			a.warn("the issuer is not configured: put yours in place of %s", issuer)
 		}
-		if a.json {
-			return a.showClient(c)
-		}
-		var post string // a line only if it is registered: any other is refused
-		if len(c.PostLogoutRedirectURIs) > 0 {
-			post = fmt.Sprintf("\n    post_logout_redirect_uri: %q,", c.PostLogoutRedirectURIs[0])
-		}
-		return a.answer(nil, registered, c.ID, issuer, c.ID, c.RedirectURIs[0], post, strings.Join(c.Scopes, " "), issuer, c.Audiences[0], issuer, c.Audiences[0], issuer)
+		return a.answer(showableClient(c, secret), "%s", registered(c, issuer, secret))
 	})
 }
 
-// registered is what one needs after a registration.
-const registered = `Registered. The client id is
-
-  %s
-
-In the app (oidc-client-ts):
-
-  new UserManager({
-    authority: "%s",
-    client_id: "%s",
-    redirect_uri: "%s",%s
-    scope: "%s",
-  })
-
-In the API (Go; see keys/verify for other languages):
-
-  v, err := verify.New(ctx, verify.Config{
-    Issuer:   "%s",
-    Audience: "%s",
-  })
-  mux.Handle("GET /orders", v.Require("orders:read")(orders))
-
-In any other API: check the JWT's signature against the key set, and that typ is
-at+jwt, iss is %s, aud is %s and exp is to come:
-
-  %s/jwks
-`
-
 func (a *app) clientUpdate(cmd *cobra.Command, args []string) error {
+	return a.change(cmd, args[0], func(o *operator, c *clients.Client) (secret string, err error) {
+		if secret, err = a.clientFlags(cmd, c); err != nil {
+			return "", err
+		}
+		warnings, err := c.Validate(o.Development)
+		if err != nil {
+			return "", usageError{err}
+		}
+		for _, w := range append(warnings, advice(*c)...) {
+			a.warn("%s", w)
+		}
+		return secret, nil
+	})
+}
+
+func (a *app) clientRotateSecret(cmd *cobra.Command, args []string) error {
+	return a.change(cmd, args[0], func(_ *operator, c *clients.Client) (string, error) {
+		switch c.Method() {
+		case clients.SecretBasic:
+			return c.NewSecret(rand.Reader)
+		case clients.PrivateKeyJWT:
+			return "", fmt.Errorf("client %[1]s has no secret, it signs: put its new public key beside the old one by solegate client update %[1]s --jwks FILE, and take the old one away when it is no longer used", c.ID)
+		}
+		return "", fmt.Errorf("client %[1]s has no secret, it is public; to make a backend of it: solegate client update %[1]s --auth-method client_secret_basic", c.ID)
+	})
+}
+
+// change changes a client, stores and shows it, and the secret that change
+// returns, this one time.
+func (a *app) change(cmd *cobra.Command, id string, change func(*operator, *clients.Client) (secret string, err error)) error {
 	return a.operate(cmd, func(ctx context.Context, o *operator) error {
-		c, err := o.findClient(ctx, args[0])
+		c, err := o.findClient(ctx, id)
 		if err != nil {
 			return err
 		}
 		if c.Declared {
 			return errDeclared(c.ID)
 		}
-		clientFlags(cmd, &c)
-		c.UpdatedAt = time.Now()
-		warnings, err := c.Validate(o.Development)
+		secret, err := change(o, &c)
 		if err != nil {
-			return usageError{err}
+			return err
 		}
+		c.UpdatedAt = time.Now()
 		if err := o.store.UpdateClient(ctx, c); errors.Is(err, storage.ErrConflict) {
 			return fmt.Errorf("client %s was changed by somebody else at this moment: look at it and try again", c.ID)
 		} else if err != nil {
 			return err
 		}
-		for _, w := range warnings {
-			a.warn("%s", w)
-		}
-		return a.showClient(c)
+		return a.showClient(c, secret)
 	})
 }
 
@@ -209,19 +167,53 @@ func (a *app) clientList(cmd *cobra.Command, _ []string) error {
 		if err != nil {
 			return err
 		}
-		return a.table(all, "CLIENT ID\tNAME\tSTATE\tREDIRECT URIS", func(row func(string, ...any)) {
+		shown := make([]shownClient, len(all))
+		for i, c := range all {
+			shown[i] = showableClient(c, "")
+		}
+		return a.table(shown, "CLIENT ID\tNAME\tSTATE\tKIND\tREDIRECT URIS", func(row func(string, ...any)) {
 			for _, c := range all {
-				row("%s\t%s\t%s\t%s", c.ID, c.Name, clientState(c), join(c.RedirectURIs))
+				row("%s\t%s\t%s\t%s\t%s", c.ID, c.Name, clientState(c), kind(c), join(c.RedirectURIs))
 			}
 		})
 	})
 }
 
-func (a *app) showClient(c clients.Client) error {
-	return a.table(c, "FIELD\tVALUE", func(row func(string, ...any)) {
+// shownClient is a client as the commands show it: no hash.
+type shownClient struct {
+	clients.Client
+	// Secret is there once, when it was made.
+	Secret string `json:"secret,omitempty"`
+}
+
+func showableClient(c clients.Client, secret string) shownClient {
+	c.AuthMethod = c.Method()
+	c.SecretHash = [32]byte{} // and so it is left out
+	return shownClient{c, secret}
+}
+
+// showClient shows a client, and its secret if there is one to be shown.
+func (a *app) showClient(c clients.Client, secret string) error {
+	err := a.table(showableClient(c, secret), "FIELD\tVALUE", func(row func(string, ...any)) {
 		row("client id\t%s", c.ID)
 		row("name\t%s", c.Name)
 		row("state\t%s", clientState(c))
+		row("kind\t%s", kind(c))
+		if keys, err := c.Keys(); err == nil {
+			for _, k := range keys {
+				row("public key\t%s", strings.TrimSpace(k.Algorithms[0]+" "+k.ID))
+			}
+		}
+		row("grant types\t%s", grantTypes(c))
+		if has := requirements(c); has != "" {
+			row("has to\t%s", has)
+		}
+		if c.MayOmitPKCE() {
+			row("PKCE\toptional, with a nonce")
+		}
+		if c.BackchannelLogoutURI != "" {
+			row("backchannel logout uri\t%s", c.BackchannelLogoutURI)
+		}
 		row("redirect uris\t%s", join(c.RedirectURIs))
 		row("post logout redirect uris\t%s", join(c.PostLogoutRedirectURIs))
 		row("origins\t%s", join(c.Origins))
@@ -241,6 +233,10 @@ func (a *app) showClient(c clients.Client) error {
 		row("created\t%s", when(c.CreatedAt))
 		row("updated\t%s", when(c.UpdatedAt))
 	})
+	if secret != "" && !a.json {
+		fmt.Fprintf(a.stdout, "\nThe new secret is shown this once and stored as a hash only:\n\n  %s\n", secret)
+	}
+	return err
 }
 
 func clientState(c clients.Client) string {

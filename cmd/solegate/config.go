@@ -70,25 +70,7 @@ type settings struct {
 		MemoryLimit string `yaml:"memory_limit" default:"512MiB" doc:"Above this the collector works harder whatever gc_percent says (GOMEMLIMIT); off for none."`
 	} `yaml:"runtime"`
 
-	Clients []clientSettings `yaml:"clients" doc:"Clients declared in the file. They are written to the store at each start, and the command line does not change them."`
-}
-
-// clientSettings declares a client in the file.
-type clientSettings struct {
-	ID                     string        `yaml:"id"`
-	Name                   string        `yaml:"name"`
-	RedirectURIs           []string      `yaml:"redirect_uris"`
-	PostLogoutRedirectURIs []string      `yaml:"post_logout_redirect_uris"`
-	Origins                []string      `yaml:"origins"`
-	Audiences              []string      `yaml:"audiences"`
-	Scopes                 []string      `yaml:"scopes"`
-	Consent                bool          `yaml:"consent"`
-	IDTokenAlg             string        `yaml:"id_token_alg"`
-	RefreshIDToken         bool          `yaml:"refresh_id_token"`
-	AccessTokenLife        time.Duration `yaml:"access_token_life"`
-	RefreshIdle            time.Duration `yaml:"refresh_idle"`
-	RefreshLife            time.Duration `yaml:"refresh_life"`
-	Disabled               bool          `yaml:"disabled"`
+	Clients []clientSettings `yaml:"clients" doc:"Clients declared in the file. They are written to the store at each start, and the command line does not change them. Their settings: clients/README.md."`
 }
 
 // mistake is one thing wrong with the configuration, and where it stands.

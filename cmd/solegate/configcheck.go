@@ -16,7 +16,6 @@ import (
 
 	"github.com/solegate/solegate/authz"
 	"github.com/solegate/solegate/authz/login/password"
-	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/keys"
 	"github.com/solegate/solegate/storage/redis"
 )
@@ -111,7 +110,7 @@ func (c *configuration) password() password.Params {
 	return password.Params{Memory: c.Password.Memory, Time: c.Password.Time, Threads: c.Password.Threads, Concurrent: c.Password.Concurrent}
 }
 
-// check notes everything that serve would refuse, without opening anything.
+// check notes everything that serve would refuse, without opening the store.
 func (c *configuration) check() {
 	az := c.authz()
 	for _, p := range az.Problems() {
@@ -170,33 +169,7 @@ func (c *configuration) check() {
 	if _, err := c.memoryLimit(); err != nil {
 		c.mistakef("runtime.memory_limit", "%v", err)
 	}
-	seen := map[string]bool{}
-	for i, settings := range c.Clients {
-		name := fmt.Sprintf("clients[%d]", i)
-		client := settings.client()
-		if seen[settings.ID] {
-			c.mistakef(name, "the id %q is there twice", settings.ID)
-		}
-		seen[settings.ID] = true
-		if _, err := client.Validate(c.Development); err != nil {
-			for line := range strings.SplitSeq(err.Error(), "\n") {
-				c.mistakef(name, "%s", line)
-			}
-		}
-	}
-}
-
-// client is the declared client.
-func (s clientSettings) client() clients.Client {
-	return clients.Client{
-		ID: clients.ID(s.ID), Name: s.Name,
-		RedirectURIs:           as[clients.RedirectURI](s.RedirectURIs),
-		PostLogoutRedirectURIs: as[clients.RedirectURI](s.PostLogoutRedirectURIs),
-		Origins:                as[clients.Origin](s.Origins),
-		Audiences:              s.Audiences, Scopes: s.Scopes, Consent: s.Consent, IDTokenAlg: s.IDTokenAlg, RefreshIDToken: s.RefreshIDToken,
-		AccessTokenLife: s.AccessTokenLife, RefreshIdle: s.RefreshIdle, RefreshLife: s.RefreshLife,
-		Disabled: s.Disabled, Declared: true,
-	}
+	c.checkClients()
 }
 
 func as[T ~string](list []string) []T {

@@ -214,6 +214,10 @@ func (c *configuration) decode(n ast.Node, v reflect.Value, name string) {
 	case *ast.MappingValueNode:
 		n = ast.Mapping(node.GetToken(), false, node)
 	}
+	if v.Type() == reflect.TypeFor[inlineJSON]() {
+		c.decodeInline(n, v, name)
+		return
+	}
 	if m, ok := n.(*ast.MappingNode); ok {
 		if v.Kind() != reflect.Struct {
 			c.wrong(n, "%s: a value is expected, not a mapping", name)
@@ -357,39 +361,4 @@ func setText(v reflect.Value, text string) error {
 		v.SetUint(n)
 	}
 	return nil
-}
-
-// suggest names the known word that is nearest, if one is near.
-func suggest(word string, known []string) string {
-	best, distance := "", len(word)/2+1
-	for _, k := range known {
-		if d := edits(word, k); d < distance {
-			best, distance = k, d
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf("; did you mean %q?", best)
-}
-
-// edits is the Levenshtein distance.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -114,7 +116,10 @@ func TestFileDisablesAndEnables(t *testing.T) {
 // TestAnotherWriterWasQuicker: whatever somebody else does between the read
 // and the write, what the file says is what the store holds in the end.
 func TestAnotherWriterWasQuicker(t *testing.T) {
-	registered := spa("by hand", false).client()
+	registered, _, err := spa("by hand", false).client(false)
+	if err != nil {
+		t.Fatal(err)
+	}
 	registered.Declared = false
 	for name, c := range map[string]struct {
 		begin func(*declaring)
@@ -205,5 +210,97 @@ func TestManyServersStartAtOnce(t *testing.T) {
 	together()
 	if c := d.client(); c.Declared || !c.Disabled || c.Epoch != first.Epoch+2 || d.events("client disabled") != 2 {
 		t.Errorf("released by 24 servers: %+v, %d events: the next epoch and one event more expected", c, d.events("client disabled"))
+	}
+}
+
+// rfc8037 is the public key of RFC 8037 appendix A.2.
+const rfc8037 = `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`
+
+// TestBackendIsDeclared: its keys and its secret come from their files at each
+// start, and it is written only when they have changed.
+func TestBackendIsDeclared(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const one, other = "9f8b1c6de02a4735b1d0c2e7f4a69358", "0a4735b1d0c2e7f4a693589f8b1c6de2"
+	write("jwks.json", "\n"+strings.Replace(rfc8037, `"kty"`, ` "kid": "<&>", "kty" `, 1))
+	write("secret", one+"\n")
+	settings := spa("", false)
+	settings.Origins = nil
+	d := newDeclaring(t)
+
+	settings.AuthMethod, settings.JWKSFile = "private_key_jwt", "jwks.json"
+	d.at(d.store, settings)
+	first := d.client()
+	if keys, err := first.Keys(); err != nil || len(keys) != 1 || keys[0].ID != "<&>" {
+		t.Errorf("the keys are %+v, %v", keys, err)
+	}
+	d.at(d.store, settings)
+	if d.client().Version != first.Version {
+		t.Error("the same keys again are no change, but they were written")
+	}
+	write("jwks.json", rfc8037)
+	d.at(d.store, settings)
+	second := d.client()
+	if keys, err := second.Keys(); err != nil || len(keys) != 1 || keys[0].ID != "" || second.Version == first.Version {
+		t.Errorf("the new keys are %+v, %v", keys, err)
+	}
+
+	settings.AuthMethod, settings.JWKSFile, settings.SecretFile = "client_secret_basic", "", "secret"
+	d.at(d.store, settings)
+	if c := d.client(); !c.CheckSecret(one) || c.CheckSecret(one+"\n") || len(c.JWKS) > 0 {
+		t.Errorf("%+v", c)
+	}
+	write("secret", other)
+	d.at(d.store, settings)
+	third := d.client()
+	if !third.CheckSecret(other) || third.CheckSecret(one) {
+		t.Error("the secret did not change with its file")
+	}
+	if d.log.Len() > 0 {
+		t.Errorf("logged without a cause:\n%s", d.log.String())
+	}
+	if err := os.Chmod("secret", 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d.at(d.store, settings)
+	if d.client().Version != third.Version || !strings.Contains(d.log.String(), "secret_file secret can be read by others") || strings.Contains(d.log.String(), other) {
+		t.Errorf("a secret that everybody can read:\n%s", d.log.String())
+	}
+}
+
+// TestClientsREADME holds the YAML of the README, and its table of settings, to
+// what there is.
+func TestClientsREADME(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join("..", "..", "clients", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(readme), "```yaml\n")
+	text, table, found := strings.Cut(text, "```")
+	if !found {
+		t.Fatal("there is no YAML in it")
+	}
+	t.Chdir(t.TempDir())
+	for name, content := range map[string]string{"backend.jwks.json": rfc8037, "reports.secret": "9f8b1c6de02a4735b1d0c2e7f4a69358\n"} {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := &configuration{file: "solegate.yaml", origin: map[string]string{}}
+	c.parse([]byte(text))
+	c.checkClients()
+	if err := c.err(); err != nil || len(c.Clients) != 3 {
+		t.Errorf("%d clients, %v", len(c.Clients), err)
+	}
+	settings := reflect.TypeFor[clientSettings]()
+	for i := range settings.NumField() {
+		if name := settings.Field(i).Tag.Get("yaml"); !strings.Contains(table, "`"+name+"`") {
+			t.Errorf("the table of the README is without %s", name)
+		}
 	}
 }

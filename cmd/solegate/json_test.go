@@ -100,6 +100,7 @@ func TestJSONInREADME(t *testing.T) {
 		text, _ := object[field].(string)
 		return text
 	}
+	const jwks = `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}` // RFC 8037 appendix A.2
 	const secret = "seven green otters sing at dusk"
 
 	client := run("client register", "", "id", "--redirect-uri", "http://localhost:3000/cb", "--post-logout-redirect-uri", "http://localhost:3000/",
@@ -110,8 +111,14 @@ func TestJSONInREADME(t *testing.T) {
 	run("client disable", "", "", client)
 	run("client show", "", "", client)
 	run("client enable", "", "", client)
+	backend := run("client register", "", "id", "--auth-method", "client_secret_basic", "--redirect-uri", "http://localhost:3000/cb", "--audience", "http://localhost:4000",
+		"--grant-type", "authorization_code", "--require-par", "--require-dpop", "--require-dpop-nonce", "--optional-pkce", "--backchannel-logout-uri", "http://localhost:3000/out")
+	run("client rotate-secret", "", "", backend)
+	run("client update", jwks, "", backend, "--auth-method", "private_key_jwt", "--jwks", "-", "--profile", "hardened")
+	run("client remove", "", "", backend)
 	resource := run("resource register", "", "id", "--audience", "http://localhost:4000", "--name", "Orders")
 	run("resource rotate-secret", "", "", resource)
+	run("resource update", jwks, "", resource, "--auth-method", "private_key_jwt", "--jwks", "-")
 	run("resource disable", "", "", resource)
 	run("resource enable", "", "", resource)
 	run("resource show", "", "", resource)

@@ -285,10 +285,19 @@ func TestServesTLS(t *testing.T) {
 	if _, err := get(&tls.Config{MaxVersion: tls.VersionTLS11}); err == nil {
 		t.Error("TLS 1.1 is spoken")
 	}
+	if _, err := get(&tls.Config{MaxVersion: tls.VersionTLS12}); err != nil {
+		t.Errorf("TLS 1.2: %v", err)
+	}
+	weak := &tls.Config{RootCAs: roots, MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA}}
+	if conn, err := tls.Dial("tcp", address, weak); err == nil {
+		conn.Close()
+		t.Error("a cipher suite is spoken that BCP 195 does not recommend")
+	}
 }
 
 func FuzzConfiguration(f *testing.F) {
 	f.Add([]byte("issuer: https://a.example\nlifetimes:\n  code: 1m\nclients:\n  - id: a\n    origins: [x]\n"))
+	f.Add([]byte("clients:\n  - id: a\n    auth_method: private_key_jwt\n    jwks: {keys: [{kty: OKP, kid: 1, ext: true, x: ~}]}\n"))
 	f.Add([]byte("a: &b c\nd: *b\n"))
 	f.Add([]byte("issuer: [1, 2\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -15,11 +16,13 @@ import (
 
 // resourceServer is a resource server as the commands show it: no hash.
 type resourceServer struct {
-	ID        clients.ID `json:"id"`
-	Audience  string     `json:"audience"`
-	Name      string     `json:"name,omitempty"`
-	Disabled  bool       `json:"disabled"`
-	CreatedAt time.Time  `json:"created_at"`
+	ID         clients.ID         `json:"id"`
+	Audience   string             `json:"audience"`
+	Name       string             `json:"name,omitempty"`
+	AuthMethod clients.AuthMethod `json:"auth_method"`
+	JWKS       json.RawMessage    `json:"jwks,omitempty"`
+	Disabled   bool               `json:"disabled"`
+	CreatedAt  time.Time          `json:"created_at"`
 	// Secret is there once, when it was made.
 	Secret string `json:"secret,omitempty"`
 }
@@ -28,28 +31,21 @@ func (a *app) resource() *cobra.Command {
 	register := &cobra.Command{Use: "register", Short: "Give an API a credential of its own, for introspection", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		return a.begin(cmd, func(ctx context.Context, o *operator) error {
 			rs := clients.ResourceServer{CreatedAt: time.Now(), UpdatedAt: time.Now()}
-			rs.Audience, _ = cmd.Flags().GetString("audience")
-			rs.Name, _ = cmd.Flags().GetString("name")
 			id, err := clients.NewID(rand.Reader)
 			if err != nil {
 				return err
 			}
 			rs.ID = clients.ID(id)
-			if err := rs.Validate(); err != nil {
-				return usageError{err}
-			}
-			secret, err := rs.NewSecret(rand.Reader)
+			secret, err := a.resourceFlags(cmd, &rs)
 			if err != nil {
 				return err
 			}
 			if err := o.store.CreateResourceServer(ctx, rs); err != nil {
 				return err
 			}
-			return a.showSecret(rs, secret)
+			return a.showCredential(rs, secret)
 		})
 	}}
-	register.Flags().String("audience", "", "identifier of the API: it may ask about tokens for it, and no others")
-	register.Flags().String("name", "", "a name for listings")
 
 	list := &cobra.Command{Use: "list", Short: "List the resource servers", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		return a.operate(cmd, func(ctx context.Context, o *operator) error {
@@ -61,14 +57,14 @@ func (a *app) resource() *cobra.Command {
 			for i, rs := range all {
 				shown[i] = showable(rs)
 			}
-			return a.table(shown, "ID\tAUDIENCE\tNAME\tDISABLED", func(row func(string, ...any)) {
+			return a.table(shown, "ID\tAUDIENCE\tNAME\tAUTHENTICATION\tDISABLED", func(row func(string, ...any)) {
 				for _, rs := range shown {
-					row("%s\t%s\t%s\t%t", rs.ID, rs.Audience, rs.Name, rs.Disabled)
+					row("%s\t%s\t%s\t%s\t%t", rs.ID, rs.Audience, rs.Name, rs.AuthMethod, rs.Disabled)
 				}
 			})
 		})
 	}}
-	act := func(use, short string, do func(context.Context, *operator, clients.ResourceServer) error) *cobra.Command {
+	act := func(use, short string, do func(*cobra.Command, *operator, clients.ResourceServer) error) *cobra.Command {
 		return &cobra.Command{Use: use + " ID", Short: short, Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 			return a.operate(cmd, func(ctx context.Context, o *operator) error {
 				rs, err := o.store.ResourceServer(ctx, clients.ID(args[0]))
@@ -78,25 +74,47 @@ func (a *app) resource() *cobra.Command {
 					return err
 				}
 				rs.UpdatedAt = time.Now()
-				return do(ctx, o, rs)
+				return do(cmd, o, rs)
 			})
 		}}
 	}
-	show := act("show", "Show a resource server", func(_ context.Context, _ *operator, rs clients.ResourceServer) error { return a.showResource(rs) })
-	rotate := act("rotate-secret", "Replace the secret; the old one is worth nothing at once", func(ctx context.Context, o *operator, rs clients.ResourceServer) error {
+	show := act("show", "Show a resource server", func(_ *cobra.Command, _ *operator, rs clients.ResourceServer) error { return a.showResource(rs) })
+	update := act("update", "Change a resource server; what is not given stays", func(cmd *cobra.Command, o *operator, rs clients.ResourceServer) error {
+		secret, err := a.resourceFlags(cmd, &rs)
+		if err != nil {
+			return err
+		}
+		if err := o.store.UpdateResourceServer(cmd.Context(), rs); err != nil {
+			return err
+		}
+		if secret != "" {
+			return a.showCredential(rs, secret)
+		}
+		return a.showResource(rs)
+	})
+	for _, cmd := range []*cobra.Command{register, update} {
+		cmd.Flags().String("audience", "", "identifier of the API: it may ask about tokens for it, and no others")
+		cmd.Flags().String("name", "", "a name for listings")
+		cmd.Flags().String("auth-method", "", "how the API proves who it is: client_secret_basic (default; a secret is made and shown once) or private_key_jwt (it signs, and no secret is ever sent)")
+		jwksFlag(cmd, "API")
+	}
+	rotate := act("rotate-secret", "Replace the secret; the old one is worth nothing at once", func(cmd *cobra.Command, o *operator, rs clients.ResourceServer) error {
+		if rs.Method() != clients.SecretBasic {
+			return fmt.Errorf("resource server %[1]s has no secret, it signs: put its new public key beside the old one by solegate resource update %[1]s --jwks FILE, and take the old one away when it is no longer used", rs.ID)
+		}
 		secret, err := rs.NewSecret(rand.Reader)
 		if err != nil {
 			return err
 		}
-		if err := o.store.UpdateResourceServer(ctx, rs); err != nil {
+		if err := o.store.UpdateResourceServer(cmd.Context(), rs); err != nil {
 			return err
 		}
-		return a.showSecret(rs, secret)
+		return a.showCredential(rs, secret)
 	})
-	able := func(disabled bool) func(context.Context, *operator, clients.ResourceServer) error {
-		return func(ctx context.Context, o *operator, rs clients.ResourceServer) error {
+	able := func(disabled bool) func(*cobra.Command, *operator, clients.ResourceServer) error {
+		return func(cmd *cobra.Command, o *operator, rs clients.ResourceServer) error {
 			rs.Disabled = disabled
-			if err := o.store.UpdateResourceServer(ctx, rs); err != nil {
+			if err := o.store.UpdateResourceServer(cmd.Context(), rs); err != nil {
 				return err
 			}
 			return a.showResource(rs)
@@ -104,27 +122,50 @@ func (a *app) resource() *cobra.Command {
 	}
 	disable := act("disable", "Refuse a resource server's credential", able(true))
 	enable := act("enable", "Accept it again", able(false))
-	remove := act("remove", "Remove a resource server", func(ctx context.Context, o *operator, rs clients.ResourceServer) error {
-		if err := o.store.RemoveResourceServer(ctx, rs.ID); err != nil {
+	remove := act("remove", "Remove a resource server", func(cmd *cobra.Command, o *operator, rs clients.ResourceServer) error {
+		if err := o.store.RemoveResourceServer(cmd.Context(), rs.ID); err != nil {
 			return err
 		}
 		return a.answer(map[string]string{"id": string(rs.ID), "done": "removed"}, "Resource server %s is removed.\n", rs.ID)
 	})
-	operatorFlags(register, list, show, rotate, disable, enable, remove)
-	return group("resource", "Give APIs a credential for introspection", register, list, show, rotate, disable, enable, remove)
+	operatorFlags(register, list, show, update, rotate, disable, enable, remove)
+	return group("resource", "Give APIs a credential for introspection", register, list, show, update, rotate, disable, enable, remove)
+}
+
+// resourceFlags puts the flags that were given into rs and checks what came of
+// it. The secret is a new one, if rs needs one and has none.
+func (a *app) resourceFlags(cmd *cobra.Command, rs *clients.ResourceServer) (secret string, err error) {
+	for name, p := range map[string]*string{"audience": &rs.Audience, "name": &rs.Name} {
+		if cmd.Flags().Changed(name) {
+			*p, _ = cmd.Flags().GetString(name)
+		}
+	}
+	secret, err = a.credentialFlags(cmd, credential{&rs.AuthMethod, &rs.JWKS, &rs.SecretHash, rs.Method, rs.NewSecret})
+	if err != nil {
+		return "", err
+	}
+	if err := rs.Validate(); err != nil {
+		return "", usageError{err}
+	}
+	return secret, nil
 }
 
 func showable(rs clients.ResourceServer) resourceServer {
-	return resourceServer{ID: rs.ID, Audience: rs.Audience, Name: rs.Name, Disabled: rs.Disabled, CreatedAt: rs.CreatedAt}
+	return resourceServer{ID: rs.ID, Audience: rs.Audience, Name: rs.Name, AuthMethod: rs.Method(), JWKS: rs.JWKS, Disabled: rs.Disabled, CreatedAt: rs.CreatedAt}
 }
 
 func (a *app) showResource(rs clients.ResourceServer) error {
-	return a.answer(showable(rs), "id        %s\naudience  %s\nname      %s\ndisabled  %t\ncreated   %s\n", rs.ID, rs.Audience, rs.Name, rs.Disabled, when(rs.CreatedAt))
+	return a.answer(showable(rs), "id              %s\naudience        %s\nname            %s\nauthentication  %s\ndisabled        %t\ncreated         %s\n",
+		rs.ID, rs.Audience, rs.Name, rs.Method(), rs.Disabled, when(rs.CreatedAt))
 }
 
-// showSecret shows the secret, this one time.
-func (a *app) showSecret(rs clients.ResourceServer, secret string) error {
+// showCredential shows what the API authenticates with, and the secret, if
+// there is one, this one time.
+func (a *app) showCredential(rs clients.ResourceServer, secret string) error {
 	shown := showable(rs)
 	shown.Secret = secret
+	if secret == "" {
+		return a.answer(shown, "The API authenticates at the introspection endpoint by %s: it signs its\nassertions with the private key to one of the registered public ones, and iss and\nsub are\n\n  %s\n", rs.Method(), rs.ID)
+	}
 	return a.answer(shown, "The API authenticates at the introspection endpoint by HTTP Basic with\n\n  user name  %s\n  password   %s\n\nThe password is shown this once and stored as a hash only.\n", rs.ID, secret)
 }

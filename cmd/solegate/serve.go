@@ -99,7 +99,10 @@ func (a *app) run(ctx context.Context, c *configuration) error {
 		if err != nil {
 			return err
 		}
-		web.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"h2", "http/1.1"}}
+		web.TLSConfig = &tls.Config{
+			MinVersion: tls.VersionTLS12, CipherSuites: cipherSuites,
+			GetCertificate: certificate.get, NextProtos: []string{"h2", "http/1.1"},
+		}
 	}
 
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -207,12 +210,11 @@ func (a *app) declare(ctx context.Context, c *configuration, store storage.Store
 	revoker := revocation.New(store, audit.New(log), time.Now, nil) // it ends clients, not sessions
 	declared := map[clients.ID]bool{}
 	for _, settings := range c.Clients {
-		want := settings.client()
-		declared[want.ID] = true
-		warnings, err := want.Validate(c.Development)
+		want, warnings, err := settings.client(c.Development)
 		if err != nil {
-			return err
+			return fmt.Errorf("client %s of the configuration file: %w", settings.ID, err)
 		}
+		declared[want.ID] = true
 		for _, w := range warnings {
 			log.Warn("declared client", "client", want.ID, "warning", w)
 		}
@@ -241,4 +243,13 @@ func (a *app) declare(ctx context.Context, c *configuration, store storage.Store
 		}
 	}
 	return nil
+}
+
+// cipherSuites are those that BCP 195 (RFC 9325 §4.2) recommends for TLS 1.2,
+// and FAPI 2.0 allows no others. Those of TLS 1.3 are all good.
+var cipherSuites = []uint16{
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+	tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
 }

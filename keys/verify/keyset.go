@@ -7,12 +7,10 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"math/rand/v2"
 	"mime"
 	"net/http"
@@ -283,26 +281,4 @@ func maxAge(h http.Header) time.Duration {
 		}
 	}
 	return min(max(age, shortestRefresh), longestRefresh)
-}
-
-// verify checks a signature with the key's own algorithm, whatever the token
-// says.
-func (k *key) verify(input, signature []byte) bool {
-	if public, ok := k.public.(ed25519.PublicKey); ok {
-		return ed25519.Verify(public, input, signature)
-	}
-	digest := sha256.Sum256(input)
-	switch public := k.public.(type) {
-	case *ecdsa.PublicKey:
-		if len(signature) != 64 { // RFC 7518 §3.4
-			return false
-		}
-		return ecdsa.Verify(public, digest[:], new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:]))
-	case *rsa.PublicKey:
-		if k.algorithm == "PS256" {
-			return rsa.VerifyPSS(public, crypto.SHA256, digest[:], signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
-		}
-		return rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], signature) == nil
-	}
-	return false
 }

@@ -1,10 +1,13 @@
 package verify
 
 import (
-	"encoding/base64"
+	"errors"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/solegate/solegate/keys/verify/dpop"
+	"github.com/solegate/solegate/keys/verify/internal/strict"
 )
 
 // maxToken bounds a token, in bytes.
@@ -26,9 +29,9 @@ type Token struct {
 	AMR       []string  // and by methods
 	SessionID string    // sid
 	GrantID   string    // grant_id: one login at one client
+	JKT       string    // thumbprint of the key that it is bound to (RFC 9449 §6.1); "" for a bearer token
 
 	notBefore time.Time
-	bound     bool // there is a cnf
 }
 
 // HasScope reports whether the token has the scope, exactly.
@@ -36,10 +39,8 @@ func (t *Token) HasScope(scope string) bool { return slices.Contains(t.Scope, sc
 
 // parsed is a token taken apart, nothing of it believed yet.
 type parsed struct {
-	header    header
-	payload   []byte
-	signed    []byte // what the signature covers
-	signature []byte
+	header header
+	strict.JWS
 }
 
 type header struct{ algorithm, keyID, typ string }
@@ -49,11 +50,11 @@ type header struct{ algorithm, keyID, typ string }
 func (h *header) member(name, value string) (err error) {
 	switch name {
 	case "alg":
-		h.algorithm, err = text(value)
+		h.algorithm, err = strict.Text(value)
 	case "kid":
-		h.keyID, err = text(value)
+		h.keyID, err = strict.Text(value)
 	case "typ":
-		h.typ, err = text(value)
+		h.typ, err = strict.Text(value)
 	case "crit", "b64":
 		return refuse("the header has %s, which is not understood", name)
 	case "jwk", "jku", "x5u", "x5c":
@@ -62,37 +63,26 @@ func (h *header) member(name, value string) (err error) {
 	return err
 }
 
-// b64 accepts the one canonical spelling of each value.
-var b64 = base64.RawURLEncoding.Strict()
+// object reads a part of the token; its errors are refusals.
+func object(raw []byte, member func(name, value string) error) error {
+	err := strict.Object(raw, member)
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	return refuse("%w", err)
+}
 
 // parse takes a token apart and checks what comes before the signature.
 func parse(token string) (*parsed, error) {
-	first := strings.IndexByte(token, '.')
-	last := strings.LastIndexByte(token, '.')
-	if first < 0 || last == first || strings.IndexByte(token[first+1:last], '.') >= 0 {
-		return nil, refuse("the token is not three parts with dots between")
+	jws, err := strict.Compact(token)
+	if err != nil {
+		return nil, refuse("%w", err)
 	}
-	// One decode buffer for the three parts. Decoding skips line breaks, so
-	// they are refused here.
-	if strings.ContainsAny(token, "\r\n") {
-		return nil, refuse("the token has line breaks")
-	}
-	buf := make([]byte, b64.DecodedLen(len(token)))
-	decode := func(part string) ([]byte, bool) {
-		n, err := b64.Decode(buf, []byte(part))
-		out := buf[:n:n]
-		buf = buf[n:]
-		return out, err == nil
-	}
-	p := &parsed{signed: []byte(token[:last])}
-	head, ok1 := decode(token[:first])
-	payload, ok2 := decode(token[first+1 : last])
-	signature, ok3 := decode(token[last+1:])
-	if !ok1 || !ok2 || !ok3 {
-		return nil, refuse("the token is not in canonical base64url")
-	}
-	p.payload, p.signature = payload, signature
-	if err := object(head, p.header.member); err != nil {
+	p := &parsed{JWS: jws}
+	if err := object(jws.Header, p.header.member); err != nil {
 		return nil, err
 	}
 	switch h := p.header; {
@@ -104,14 +94,10 @@ func parse(token string) (*parsed, error) {
 	return p, nil
 }
 
-// farthest is the latest time that a token may name, in seconds: beyond the
-// year 9999 something is wrong.
-const farthest = 253402300799
-
 // token reads the claims of a token whose signature was checked.
 func (p *parsed) token() (*Token, error) {
 	t := &Token{}
-	if err := object(p.payload, t.member); err != nil {
+	if err := object(p.Payload, t.member); err != nil {
 		return nil, err
 	}
 	switch {
@@ -129,43 +115,68 @@ func (p *parsed) token() (*Token, error) {
 func (t *Token) member(name, value string) (err error) {
 	switch name {
 	case "iss":
-		t.Issuer, err = text(value)
+		t.Issuer, err = strict.Text(value)
 	case "sub":
-		t.Subject, err = text(value)
+		t.Subject, err = strict.Text(value)
 	case "aud": // one string or a list of them (RFC 7519 §4.1.3)
 		if value[0] == '"' {
 			t.Audience = make([]string, 1)
-			t.Audience[0], err = text(value)
+			t.Audience[0], err = strict.Text(value)
 		} else {
-			t.Audience, err = texts(value)
+			t.Audience, err = strict.Texts(value)
 		}
 	case "client_id":
-		t.ClientID, err = text(value)
+		t.ClientID, err = strict.Text(value)
 	case "jti":
-		t.ID, err = text(value)
+		t.ID, err = strict.Text(value)
 	case "scope":
 		var scope string
-		if scope, err = text(value); scope != "" {
+		if scope, err = strict.Text(value); scope != "" {
 			t.Scope = strings.Split(scope, " ")
 		}
 	case "exp":
-		t.Expires, err = date(value)
+		t.Expires, err = strict.Date(value)
 	case "iat":
-		t.IssuedAt, err = date(value)
+		t.IssuedAt, err = strict.Date(value)
 	case "nbf":
-		t.notBefore, err = date(value)
+		t.notBefore, err = strict.Date(value)
 	case "auth_time":
-		t.AuthTime, err = date(value)
+		t.AuthTime, err = strict.Date(value)
 	case "acr":
-		t.ACR, err = text(value)
+		t.ACR, err = strict.Text(value)
 	case "amr":
-		t.AMR, err = texts(value)
+		t.AMR, err = strict.Texts(value)
 	case "sid":
-		t.SessionID, err = text(value)
+		t.SessionID, err = strict.Text(value)
 	case "grant_id":
-		t.GrantID, err = text(value)
+		t.GrantID, err = strict.Text(value)
 	case "cnf":
-		t.bound = true
+		t.JKT, err = confirmation(value)
 	}
 	return err
+}
+
+// confirmation reads a cnf (RFC 7800 §3.1, RFC 9449 §6.1). What it holds other
+// than a jkt is a binding that nobody here would check.
+func confirmation(value string) (jkt string, err error) {
+	err = object([]byte(value), func(name, value string) (err error) {
+		if name != "jkt" {
+			return refuse("the token is bound by %.20q (cnf), which is not understood", name)
+		}
+		jkt, err = strict.Text(value)
+		return err
+	})
+	if err == nil && !dpop.ValidThumbprint(jkt) {
+		err = refuse("the token is bound to a key (cnf) by something that is no SHA-256 thumbprint")
+	}
+	return jkt, err
+}
+
+// unbound refuses a bound token that comes as a bearer token: who stole it
+// would do that.
+func (t *Token) unbound() error {
+	if t.JKT != "" {
+		return refuse("the token is bound to a key (cnf) and was presented without proof of it")
+	}
+	return nil
 }

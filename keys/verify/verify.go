@@ -12,9 +12,11 @@
 //	who := verify.FromContext(r.Context()).Subject
 //
 // Use [New] once and [Verifier.Require] around each handler. Use
-// [Verifier.Verify] only where there is no HTTP request. The rest is optional:
-// [Verifier.CORS] when the app is on another origin than the API,
-// [Verifier.Metadata] to tell clients where to log in (RFC 9728).
+// [Verifier.VerifyRequest] and [Verifier.Refuse] only where there is no
+// handler to put it around, and [Verifier.Verify] only where there is no HTTP
+// request. The rest is optional: [Verifier.RequireLogin] where a login of this
+// morning is not enough, [Verifier.CORS] when the app is on another origin than
+// the API, [Verifier.Metadata] to tell clients where to log in (RFC 9728).
 //
 // # What is checked
 //
@@ -23,8 +25,32 @@
 // its algorithm is allowed and is the key's own; its key is one that the issuer
 // publishes at this time; the signature is right; iss is the issuer and aud the
 // audience, byte for byte; exp, iat, sub, client_id and jti are there; it has
-// not expired and was not issued in the future. A token that is bound to a key
-// (cnf) is refused as a bearer token.
+// not expired and was not issued in the future.
+//
+// # DPoP
+//
+// A token that is bound to a key (RFC 9449, cnf.jkt) passes with the DPoP
+// scheme and one proof: by that key, made just now, for this method, this
+// address and this token, and never seen before. It is refused as Bearer, so
+// who steals it can do nothing with it; and a token that is not bound is
+// refused as DPoP. Both schemes are accepted side by side unless RequireDPoP is
+// set. A cnf that holds anything but a jkt is refused.
+//
+// The address is [Config].PublicURL and the request's path. Set it if Audience
+// is no https URL, or a proxy takes a part of the path away. The request's Host
+// and X-Forwarded-Host are not looked at: nothing breaks if a proxy rewrites
+// them, and nobody can choose them. If a handler outside of Require takes a
+// part of the path away, as [http.StripPrefix] does, that part belongs to
+// PublicURL, too.
+//
+// A proof lives a minute. In that time this process accepts it once, and
+// another replica once more, unless Replays is one that they share. With
+// DPoPNonceKey a proof needs a nonce of this API on top, which keeps out proofs
+// that were made in advance; clients learn it from the answers.
+//
+// The package [github.com/solegate/solegate/keys/verify/dpop] says what a proof
+// must be. It is checked after the token, and marked as used when all else is
+// good: a request that is refused can be repeated as it is.
 //
 // # Keys
 //
@@ -47,77 +73,24 @@ package verify
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
-	"net/url"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/solegate/solegate/keys/verify/dpop"
+	"github.com/solegate/solegate/keys/verify/internal/strict"
 )
-
-// Config says whose tokens are accepted, and for what. Issuer and Audience are
-// required.
-type Config struct {
-	// Issuer is the authorization server's issuer, exactly as its metadata
-	// and tokens have it.
-	Issuer string
-
-	// Audience is this API's identifier, exactly as tokens have it in aud.
-	Audience string
-
-	// Development allows an http issuer on loopback.
-	Development bool
-
-	// Algorithms are the accepted ones: ES256, RS256, PS256 and EdDSA if
-	// empty.
-	Algorithms []string
-
-	// Leeway is how far the issuer's clock may be ahead or behind: 10
-	// seconds if zero, none if negative, a minute at most.
-	Leeway time.Duration
-
-	// MaxStale is how long the keys at hand serve while the issuer can't be
-	// reached: 24 hours if zero.
-	MaxStale time.Duration
-
-	// CacheSize is how many tokens that passed are remembered until they
-	// expire: 10000 if zero, none if negative.
-	CacheSize int
-
-	// Origins, if not empty, are the web origins whose pages may call:
-	// Require refuses a request that names another one, and CORS lets these
-	// read the answers. A request without Origin passes.
-	Origins []string
-
-	// RequiredHeader, if set, is a header that each request must have, such
-	// as "X-Requested-With": a page of another origin can't send it without
-	// being asked first.
-	RequiredHeader string
-
-	// Scopes are what Metadata lists as scopes_supported.
-	Scopes []string
-
-	// Client fetches the keys; nil means one with a time-out of five seconds
-	// that follows no redirect.
-	Client *http.Client
-
-	// Log takes what happened: a refused token with its reason, an issuer
-	// that can't be reached. Nil discards it. No token is ever logged.
-	Log *slog.Logger
-
-	// Now is the clock; nil means the real one.
-	Now func() time.Time
-}
 
 // Verifier checks access tokens. It is safe for concurrent use.
 type Verifier struct {
 	config   Config
 	keys     *keySet
 	seen     *cache
-	metadata string // URL of the protected resource's metadata
-	body     []byte // the metadata
+	replays  Replays
+	nonces   *dpop.Nonces // nil if none are demanded
+	metadata string       // URL of the protected resource's metadata
+	body     []byte       // the metadata
 }
 
 // New returns a Verifier and fetches the issuer's keys. It fails for a Config
@@ -128,7 +101,13 @@ func New(ctx context.Context, c Config) (*Verifier, error) {
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
-	v := &Verifier{config: c, seen: newCache(c.CacheSize)}
+	v := &Verifier{config: c, seen: newCache(c.CacheSize), replays: c.Replays}
+	if v.replays == nil {
+		v.replays = newMemory(maxReplays, c.Now, c.Log)
+	}
+	if len(c.DPoPNonceKey) > 0 {
+		v.nonces = dpop.NewNonces([32]byte(c.DPoPNonceKey), 0)
+	}
 	v.keys = newKeySet(&v.config)
 	v.metadata, v.body = v.describe()
 	if err := v.keys.refresh(ctx); err != nil {
@@ -138,62 +117,28 @@ func New(ctx context.Context, c Config) (*Verifier, error) {
 	return v, nil
 }
 
-func (c *Config) complete() error {
-	u, err := url.Parse(c.Issuer)
-	switch {
-	case c.Issuer == "":
-		return errors.New("verify: Issuer is missing: the authorization server's issuer, such as https://login.example.com, is expected")
-	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.HasSuffix(c.Issuer, "/"):
-		return fmt.Errorf("verify: Issuer %q: a URL without query, fragment and trailing slash is expected", c.Issuer)
-	case u.Scheme != "https" && !(u.Scheme == "http" && c.Development && loopback(u.Hostname())):
-		return fmt.Errorf("verify: Issuer %q must be https; on loopback, set Development to allow http", c.Issuer)
-	case c.Audience == "":
-		return errors.New("verify: Audience is missing: this API's identifier, as it was given to solegate client register --audience, is expected")
-	}
-	if len(c.Algorithms) == 0 {
-		c.Algorithms = []string{"ES256", "RS256", "PS256", "EdDSA"}
-	}
-	for _, a := range c.Algorithms {
-		if !slices.Contains([]string{"ES256", "RS256", "PS256", "EdDSA"}, a) {
-			return fmt.Errorf("verify: Algorithms has %q: ES256, RS256, PS256 and EdDSA are supported", a)
-		}
-	}
-	if c.Leeway == 0 {
-		c.Leeway = 10 * time.Second
-	}
-	if c.Leeway = max(c.Leeway, 0); c.Leeway > time.Minute {
-		return fmt.Errorf("verify: Leeway is %s: at most a minute is expected", c.Leeway)
-	}
-	if c.MaxStale == 0 {
-		c.MaxStale = 24 * time.Hour
-	}
-	if c.CacheSize == 0 {
-		c.CacheSize = 10000
-	}
-	if c.Client == nil {
-		c.Client = &http.Client{Timeout: 5 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-	return nil
-}
-
-func loopback(host string) bool {
-	return host == "127.0.0.1" || host == "::1" || host == "localhost"
-}
-
 // Ready returns nil when tokens can be checked, or why not.
 func (v *Verifier) Ready() error {
 	_, err := v.keys.current()
 	return err
 }
 
-// Verify checks an access token. The error is an [*Error].
+// Verify checks an access token that came without a request. A token that is
+// bound to a key is refused: there is no proof here. The error is an [*Error].
 func (v *Verifier) Verify(ctx context.Context, token string) (*Token, error) {
+	t, err := v.token(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.unbound(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// token checks an access token, whether it is bound to a key or not: the
+// caller must look at JKT.
+func (v *Verifier) token(ctx context.Context, token string) (*Token, error) {
 	if len(token) > maxToken {
 		return nil, refuse("the token has %d bytes, at most %d are expected", len(token), maxToken)
 	}
@@ -235,7 +180,8 @@ func (v *Verifier) check(ctx context.Context, keys *keys, token string, now time
 	if k.algorithm != p.header.algorithm {
 		return nil, nil, refuse("the algorithm %.20q is not that of key %s", p.header.algorithm, k.id)
 	}
-	if !k.verify(p.signed, p.signature) {
+	// The key's own algorithm, whatever the token says.
+	if !strict.Verify(k.algorithm, k.public, p.Signed, p.Signature) {
 		return nil, nil, refuse("the signature is wrong")
 	}
 	t, err := p.token()
@@ -247,8 +193,6 @@ func (v *Verifier) check(ctx context.Context, keys *keys, token string, now time
 		return nil, nil, refuse("iss is %.100q, %q is expected", t.Issuer, v.config.Issuer)
 	case !slices.Contains(t.Audience, v.config.Audience):
 		return nil, nil, refuse("aud is %.200q, %q is expected", t.Audience, v.config.Audience)
-	case t.bound:
-		return nil, nil, refuse("the token is bound to a key (cnf) and was presented without proof of it")
 	}
 	return t, k, v.timely(t, now)
 }
@@ -269,14 +213,19 @@ func (v *Verifier) timely(t *Token, now time.Time) error {
 // Error is why a request was refused. Code and Description may be told to the
 // caller; Cause is for the log. No part of it holds a token.
 type Error struct {
-	Code        string // RFC 6750 §3.1
+	Code        string // RFC 6750 §3.1, RFC 9449 §7.1, RFC 9470 §3; "" if there was no token
 	Description string
 	Status      int
 	Cause       error
+
+	parameters []parameter // of the challenge, beside the code
 }
 
 // Error returns the code and the cause.
 func (e *Error) Error() string {
+	if e.Code == "" {
+		return e.Cause.Error()
+	}
 	if e.Cause != nil {
 		return e.Code + ": " + e.Cause.Error()
 	}

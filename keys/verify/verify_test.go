@@ -3,12 +3,10 @@ package verify_test
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -314,41 +312,6 @@ func TestC20TokenOutsideOfTheHeader(t *testing.T) {
 	}
 }
 
-func TestChallenges(t *testing.T) {
-	w := newWorld(t, func(c *verify.Config) {
-		c.Origins = []string{"https://spa.example.com"}
-		c.RequiredHeader = "X-Requested-With"
-	})
-	for name, c := range map[string]struct {
-		token, origin, header string
-		status                int
-		challenge             string
-	}{
-		"good":          {w.Token(nil), "https://spa.example.com", "x", 200, ""},
-		"no origin":     {w.Token(nil), "", "x", 200, ""},
-		"no token":      {"", "", "x", 401, `Bearer resource_metadata="https://api.example.com/.well-known/oauth-protected-resource", scope="openid"`},
-		"scope missing": {w.Token(map[string]any{"scope": "other openid2"}), "", "x", 403, `error="insufficient_scope", error_description="The access token lacks a scope that this needs.", scope="openid"`},
-		"other origin":  {w.Token(nil), "https://spa.example.com.evil.net", "x", 403, `error="invalid_request"`},
-		"null origin":   {w.Token(nil), "null", "x", 403, `error="invalid_request"`},
-		"no header":     {w.Token(nil), "https://spa.example.com", "", 403, `error="invalid_request"`},
-	} {
-		r := httptest.NewRequest("GET", "/", nil)
-		for header, value := range map[string]string{"Origin": c.origin, "X-Requested-With": c.header} {
-			if value != "" {
-				r.Header.Set(header, value)
-			}
-		}
-		if c.token != "" {
-			r.Header.Set("Authorization", "bearer "+c.token)
-		}
-		rec := httptest.NewRecorder()
-		w.api.ServeHTTP(rec, r)
-		if got := rec.Header().Get("WWW-Authenticate"); rec.Code != c.status || !strings.Contains(got, c.challenge) {
-			t.Errorf("%s: %d %q, %d %q expected", name, rec.Code, got, c.status, c.challenge)
-		}
-	}
-}
-
 func TestUnknownKeysCauseFewFetches(t *testing.T) {
 	w := newWorld(t)
 	before := w.Fetches.Load()
@@ -394,53 +357,6 @@ func TestIssuerOutOfReach(t *testing.T) {
 	}
 }
 
-func TestNewRefusesConfig(t *testing.T) {
-	for name, c := range map[string]verify.Config{
-		"no issuer":         {Audience: audience},
-		"no audience":       {Issuer: "https://login.example.com"},
-		"http issuer":       {Issuer: "http://login.example.com", Audience: audience, Development: true},
-		"loopback, no dev":  {Issuer: "http://127.0.0.1:1", Audience: audience},
-		"issuer with slash": {Issuer: "https://login.example.com/", Audience: audience},
-		"issuer with query": {Issuer: "https://login.example.com?x", Audience: audience},
-		"unknown algorithm": {Issuer: "https://login.example.com", Audience: audience, Algorithms: []string{"HS256"}},
-		"leeway of an hour": {Issuer: "https://login.example.com", Audience: audience, Leeway: time.Hour},
-	} {
-		if _, err := verify.New(t.Context(), c); err == nil {
-			t.Errorf("%s: accepted", name)
-		}
-	}
-}
-
-func TestMetadata(t *testing.T) {
-	w := newWorld(t, func(c *verify.Config) { c.Audience = "https://api.example.com/v1"; c.Scopes = []string{"a"} })
-	if p := w.v.MetadataPath(); p != "/.well-known/oauth-protected-resource/v1" {
-		t.Errorf("path %q", p)
-	}
-	rec := httptest.NewRecorder()
-	w.v.Metadata().ServeHTTP(rec, httptest.NewRequest("GET", "/", nil))
-	want := `{"resource":"https://api.example.com/v1","authorization_servers":["` + w.URL + `"],"bearer_methods_supported":["header"],"scopes_supported":["a"]}`
-	if rec.Body.String() != want {
-		t.Errorf("got %s", rec.Body)
-	}
-}
-
-func TestForeignMetadataIsRefused(t *testing.T) {
-	mux := http.NewServeMux()
-	server := httptest.NewServer(mux)
-	defer server.Close()
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(map[string]string{"issuer": "https://evil.example", "jwks_uri": server.URL + "/jwks"})
-	})
-	v, err := verify.New(t.Context(), verify.Config{Issuer: server.URL, Audience: audience, Development: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if v.Ready() == nil {
-		t.Error("another issuer's metadata was believed")
-	}
-}
-
 // TestOnlyGoJOSE proves what an API gets with this package: the standard
 // library and go-jose.
 func TestOnlyGoJOSE(t *testing.T) {
@@ -449,7 +365,7 @@ func TestOnlyGoJOSE(t *testing.T) {
 		t.Fatal(err)
 	}
 	for dep := range strings.FieldsSeq(string(out)) {
-		if dep != "github.com/solegate/solegate/keys/verify" && !strings.HasPrefix(dep, "github.com/go-jose/go-jose/v4") {
+		if !strings.HasPrefix(dep+"/", "github.com/solegate/solegate/keys/verify/") && !strings.HasPrefix(dep, "github.com/go-jose/go-jose/v4") {
 			t.Errorf("the package imports %s", dep)
 		}
 	}
@@ -474,41 +390,7 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-func BenchmarkVerifyNew(b *testing.B) {
-	w := newWorld(b, func(c *verify.Config) { c.CacheSize = -1 })
-	token := w.Token(map[string]any{"scope": "openid profile email offline_access notes:read", "acr": "urn:solegate:acr:password", "amr": []string{"pwd"}, "auth_time": 1})
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := w.v.Verify(b.Context(), token); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkVerifySeen(b *testing.B) {
-	w := newWorld(b)
-	token := w.Token(nil)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := w.v.Verify(b.Context(), token); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkRawES256(b *testing.B) {
-	w := newWorld(b)
-	token := w.Token(nil)
-	i := strings.LastIndexByte(token, '.')
-	signature, err := base64.RawURLEncoding.DecodeString(token[i+1:])
-	if err != nil {
-		b.Fatal(err)
-	}
-	public := w.Key().Private.Public().(*ecdsa.PublicKey)
-	for b.Loop() {
-		digest := sha256.Sum256([]byte(token[:i]))
-		if !ecdsa.Verify(public, digest[:], new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])) {
-			b.Fatal("wrong")
-		}
-	}
+// decodePart returns a part of a JWS.
+func decodePart(jws string, part int) ([]byte, error) {
+	return base64.RawURLEncoding.DecodeString(strings.Split(jws, ".")[part])
 }

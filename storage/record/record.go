@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/solegate/solegate/clients"
@@ -23,7 +24,8 @@ import (
 const (
 	oldest         = 2 // before it identifiers said nothing of whose they are
 	sessionVersion = 2
-	grantVersion   = 2
+	grantVersion   = 3
+	wordVersion    = 3 // words are shortened from here on
 )
 
 // ErrDamaged is what decoding answers to bytes that no encoding made.
@@ -89,6 +91,30 @@ func (e *encoder) texts(list []string) {
 	}
 }
 
+// words are what most grants say, by the number that stands for each: 40 bytes
+// of a grant. To add one, append it, up to maxWords, and raise the version.
+var words = []string{"", "openid", "offline_access", "profile", "email", "urn:solegate:acr:password", "pwd"}
+
+const maxWords = 32
+
+// word writes text that may be one of words: its number, or maxWords and its
+// length.
+func (e *encoder) word(s string) {
+	if i := slices.Index(words, s); i >= 0 {
+		e.b = append(e.b, byte(i))
+		return
+	}
+	e.b = binary.AppendUvarint(e.b, maxWords+uint64(len(s)))
+	e.b = append(e.b, s...)
+}
+
+func (e *encoder) words(list []string) {
+	e.b = binary.AppendUvarint(e.b, uint64(len(list)))
+	for _, s := range list {
+		e.word(s)
+	}
+}
+
 func (e *encoder) time(t time.Time) { e.b = binary.AppendVarint(e.b, Nanos(t)) }
 
 // packed writes text that stands for bytes as those: identifiers and
@@ -121,6 +147,7 @@ var (
 // decoder reads what encoder wrote. After an error every value is zero.
 type decoder struct {
 	b   string // strings that are read are parts of it
+	v   uint64 // the record's version
 	err error
 }
 
@@ -153,7 +180,25 @@ func (d *decoder) take(n uint64) string {
 
 func (d *decoder) text() string { return d.take(d.uvarint()) }
 
-func (d *decoder) texts() []string {
+func (d *decoder) word() string {
+	n := d.uvarint()
+	switch {
+	case d.v < wordVersion:
+		return d.take(n)
+	case n < uint64(len(words)):
+		return words[n]
+	case n < maxWords:
+		d.fail()
+		return ""
+	}
+	return d.take(n - maxWords)
+}
+
+func (d *decoder) texts() []string { return d.list(d.text) }
+
+func (d *decoder) words() []string { return d.list(d.word) }
+
+func (d *decoder) list(one func() string) []string {
 	n := d.uvarint()
 	if n == 0 || n > uint64(len(d.b)) {
 		if n > 0 {
@@ -163,7 +208,7 @@ func (d *decoder) texts() []string {
 	}
 	list := make([]string, n)
 	for i := range list {
-		list[i] = d.text()
+		list[i] = one()
 	}
 	return list
 }
@@ -191,7 +236,7 @@ func (d *decoder) since(from time.Time) time.Time {
 }
 
 func (d *decoder) version(highest uint64) {
-	if v := d.uvarint(); v < oldest || v > highest {
+	if d.v = d.uvarint(); d.v < oldest || d.v > highest {
 		d.fail()
 	}
 }
@@ -247,11 +292,11 @@ func EncodeGrant(g storage.Grant) []byte {
 	e.b = binary.AppendUvarint(e.b, grantVersion)
 	e.time(g.CreatedAt)
 	e.packed(string(g.Client), idEncoding)
-	e.texts(g.Scope)
+	e.words(g.Scope)
 	e.texts(g.Resource)
 	e.since(g.CreatedAt, g.AuthTime)
-	e.text(g.ACR)
-	e.texts(g.AMR)
+	e.word(g.ACR)
+	e.words(g.AMR)
 	e.b = append(e.b, g.Salt[:]...)
 	e.text(string(g.RedirectURI))
 	e.packed(g.CodeChallenge, b64)
@@ -269,11 +314,11 @@ func DecodeGrant(id storage.GrantID, b []byte) (g storage.Grant, err error) {
 	g.ID, g.User, g.Session = id, id.User(), id.Session()
 	g.CreatedAt = d.time()
 	g.Client = clients.ID(d.packed(idEncoding))
-	g.Scope = d.texts()
+	g.Scope = d.words()
 	g.Resource = d.texts()
 	g.AuthTime = d.since(g.CreatedAt)
-	g.ACR = d.text()
-	g.AMR = d.texts()
+	g.ACR = d.word()
+	g.AMR = d.words()
 	copy(g.Salt[:], d.take(uint64(len(g.Salt))))
 	g.RedirectURI = clients.RedirectURI(d.text())
 	g.CodeChallenge = d.packed(b64)

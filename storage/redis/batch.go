@@ -126,12 +126,26 @@ func (b *batcher) send(batch []*call) {
 	if lasting {
 		waited = pipe.Do(ctx, "WAIT", b.store.replicas, (b.store.timeout / 2).Milliseconds())
 	}
-	pipe.Exec(ctx) // each command has its own error
+	execute(ctx, pipe)
 	if lasting {
 		n, err := waited.Int()
 		for _, c := range batch {
 			c.acknowledged, c.waitErr = n, err
 		}
+	}
+}
+
+// execute sends a pipeline; each command then has its own answer or error. The
+// client sets none when the server refuses the connection in words, such as
+// for a changed password: the commands then look answered, with nothing.
+func execute(ctx context.Context, pipe redis.Pipeliner) {
+	commands := pipe.Cmds()
+	_, err := pipe.Exec(ctx)
+	if err == nil || slices.ContainsFunc(commands, func(c redis.Cmder) bool { return c.Err() != nil }) {
+		return
+	}
+	for _, c := range commands {
+		c.SetErr(err)
 	}
 }
 

@@ -54,9 +54,9 @@
 // # What crosses slots
 //
 // Only user names do, and they go first and come back last. Whoever makes or
-// renames an account reserves the name until a deadline, writes the account
-// only if the deadline is well ahead by the clock of the account's server, and
-// the name's entry then is right. If the process dies between the two, the
+// renames an account reserves the name until a deadline (a lasting write, too),
+// writes the account only if the deadline is well ahead by the clock of the
+// account's server, and the name's entry then is right. If the process dies between the two, the
 // entry names an account that does not exist or has another name: it counts
 // for nothing, and after its deadline the next who asks for the name takes it.
 // So no two accounts ever have one name, and nothing is left to clean up.
@@ -154,26 +154,28 @@ var quiet sync.Once
 func (s *Store) connect(l *location) {
 	// Maintenance notifications are a commercial server's; asking costs a trip.
 	noNotifications := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	// Pipelines have no pool of their own: it would come on top of the
+	// connections that the configuration allows.
 	switch l.topology {
 	case single:
 		s.one = redis.NewClient(&redis.Options{
 			Addr: l.addrs[0], Username: l.user, Password: l.password, DB: l.db, TLSConfig: l.tls, MaxRetries: -1,
 			DialTimeout: l.timeout / 2, ReadTimeout: l.timeout, WriteTimeout: l.timeout, PoolTimeout: l.timeout, ContextTimeoutEnabled: true,
-			PoolSize: l.connectionsPerNode, DialerRetries: 1, DisableIdentity: true, MaintNotificationsConfig: noNotifications,
+			PoolSize: l.connectionsPerNode, PipelinePoolSize: -1, DialerRetries: 1, DisableIdentity: true, MaintNotificationsConfig: noNotifications,
 		})
 	case sentinel:
 		s.one = redis.NewFailoverClient(&redis.FailoverOptions{
 			MasterName: l.primary, SentinelAddrs: l.addrs, SentinelUsername: l.sentinelUser, SentinelPassword: l.sentinelPassword,
 			Username: l.user, Password: l.password, DB: l.db, TLSConfig: l.tls, MaxRetries: -1,
 			DialTimeout: l.timeout / 2, ReadTimeout: l.timeout, WriteTimeout: l.timeout, PoolTimeout: l.timeout, ContextTimeoutEnabled: true,
-			PoolSize: l.connectionsPerNode, DialerRetries: 1, DisableIdentity: true,
+			PoolSize: l.connectionsPerNode, PipelinePoolSize: -1, DialerRetries: 1, DisableIdentity: true,
 		})
 	case cluster:
 		s.spread = redis.NewClusterClient(&redis.ClusterOptions{
 			Addrs: l.addrs, Username: l.user, Password: l.password, TLSConfig: l.tls, MaxRetries: -1,
 			MaxRedirects: 3, MinRetryBackoff: 5 * time.Millisecond, MaxRetryBackoff: 50 * time.Millisecond,
 			DialTimeout: l.timeout / 2, ReadTimeout: l.timeout, WriteTimeout: l.timeout, PoolTimeout: l.timeout, ContextTimeoutEnabled: true,
-			PoolSize: l.connectionsPerNode, DialerRetries: 1, DisableIdentity: true, MaintNotificationsConfig: noNotifications,
+			PoolSize: l.connectionsPerNode, PipelinePoolSize: -1, DialerRetries: 1, DisableIdentity: true, MaintNotificationsConfig: noNotifications,
 		})
 		s.spread.OnNewNode(func(node *redis.Client) { s.nodes.Store(node.Options().Addr, node) })
 	}
@@ -294,7 +296,8 @@ func (s *Store) Ready(ctx context.Context) error {
 	// up to a second, without trying: one "no" says nothing.
 	if err := s.primaries(within, func(node *redis.Client) error {
 		for attempt := 0; ; attempt++ {
-			if err := node.Ping(within).Err(); err == nil || !pause(within, attempt) {
+			err := s.follows(within, node)
+			if err == nil || errors.Is(err, errNotFollowed) || fate(err) == final || !pause(within, attempt) {
 				return err
 			}
 		}
@@ -304,6 +307,20 @@ func (s *Store) Ready(ctx context.Context) error {
 	err := s.do(ctx, write{script: readyScript, keys: []string{s.readyKey()}, repeat: harmless, lasting: true})
 	if errors.Is(err, storage.ErrUnknown) {
 		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
+	}
+	return err
+}
+
+var errNotFollowed = errors.New("too few replicas follow")
+
+// follows fails unless a primary answers and has its replicas.
+func (s *Store) follows(ctx context.Context, node *redis.Client) error {
+	if s.replicas == 0 {
+		return node.Ping(ctx).Err()
+	}
+	n, err := node.Do(ctx, "WAIT", s.replicas, (s.timeout / 2).Milliseconds()).Int()
+	if err == nil && n < s.replicas {
+		err = fmt.Errorf("%w: %s has %d of %d", errNotFollowed, node.Options().Addr, n, s.replicas)
 	}
 	return err
 }

@@ -279,7 +279,7 @@ func (s *Store) read(ctx context.Context, commands func(redis.Pipeliner)) error 
 		if attempt == 0 && len(all) <= maxTogether {
 			err = s.together(ctx, all)
 		} else {
-			pipe.Exec(ctx) // it follows redirections by itself
+			execute(ctx, pipe) // it follows redirections by itself
 		}
 		for _, c := range all {
 			if e := c.Err(); e != nil && !errors.Is(e, redis.Nil) {

@@ -2,9 +2,12 @@ package redis_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -68,6 +71,24 @@ func TestRoundTrips(t *testing.T) {
 		{"Rotate", 1, func() error { return s.Rotate(t.Context(), rotation("u.s.g", 1)) }},
 		{"RevokeGrant", 1, func() error { return s.RevokeGrant(t.Context(), "u.s.g", start, "test") }},
 		{"EndSession", 1, func() error { return s.EndSession(t.Context(), "u.s", start) }},
+		{"Rotate and keep", 1, func() error {
+			check(t, s.CreateGrant(t.Context(), grant("u.s.kept")))
+			check(t, s.Redeem(t.Context(), redemption("u.s.kept")))
+			h.n.Store(0)
+			h.commands.Store(0)
+			r := rotation("u.s.kept", 1)
+			r.Keep = true
+			return s.Rotate(t.Context(), r)
+		}},
+		{"Once", 1, func() error { return s.Once(t.Context(), [32]byte{1}, start, start.Add(time.Minute)) }},
+		{"PushRequest", 1, func() error { return s.PushRequest(t.Context(), pushed, start) }},
+		{"PushedRequest", 1, func() error { _, err := s.PushedRequest(t.Context(), pushed.ID); return err }},
+		{"AddLogouts", 1, func() error { return s.AddLogouts(t.Context(), []storage.Logout{logout("u.s"), logout("u.s2")}) }},
+		{"ClaimLogouts", 1, func() error { _, err := s.ClaimLogouts(t.Context(), start, start.Add(time.Minute), 10); return err }},
+		{"DeferLogout", 1, func() error { return s.DeferLogout(t.Context(), "spa", "u.s", start) }},
+		{"Logout", 1, func() error { _, err := s.Logout(t.Context(), "spa", "u.s"); return err }},
+		{"EachLogout", 1, func() error { return s.EachLogout(t.Context(), func(storage.Logout) error { return nil }) }},
+		{"FinishLogout", 1, func() error { return s.FinishLogout(t.Context(), "spa", "u.s") }},
 		{"Client", 1, func() error { _, err := s.Client(t.Context(), "spa"); return err }},
 		{"Count", 1, func() error { _, err := s.Count(t.Context(), "k", 1, start, time.Minute); return err }},
 	} {
@@ -85,10 +106,22 @@ func TestNothingGrows(t *testing.T) {
 	server := redistest.Single(t)
 	s := open(t, "redis://"+server.Addr)
 	family(t, s, "u.s.g")
-	usage := func() string { return do(t, server, "MEMORY", "USAGE", "sg:g{u}.s.g") + do(t, server, "DBSIZE") }
-	before := ""
+	kept := rotation("u.s.kept", 1)
+	kept.Keep = true
+	check(t, s.CreateGrant(t.Context(), grant("u.s.kept")))
+	usage := func() string {
+		return do(t, server, "MEMORY", "USAGE", "sg:g{u}.s.g") + " " + do(t, server, "MEMORY", "USAGE", "sg:g{u}.s.kept") + " " + do(t, server, "DBSIZE")
+	}
+	before := usage()
+	bound := redemption("u.s.kept")
+	bound.JKT = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
+	check(t, s.Redeem(t.Context(), bound))
+	if after := usage(); after != before {
+		t.Errorf("to be bound to a key took a grant from %s to %s", before, after)
+	}
 	for from := uint64(1); from < 1000; from++ {
 		check(t, s.Rotate(t.Context(), rotation("u.s.g", from)))
+		check(t, s.Rotate(t.Context(), kept))
 		if from == 1 {
 			before = usage()
 		}
@@ -190,6 +223,281 @@ func TestAbandonedName(t *testing.T) {
 	want(t, s.CreateUser(t.Context(), storage.User{ID: "u3", Name: "alice"}), storage.ErrExists)
 }
 
+// between runs something once, after the nth script that a store has run.
+type between struct {
+	trips
+	n  int
+	do func()
+}
+
+func (h *between) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []goredis.Cmder) error {
+		err := next(ctx, cmds)
+		if len(cmds) > 0 && cmds[0].Name() == "evalsha" {
+			if h.n--; h.n == 0 {
+				h.do()
+			}
+		}
+		return err
+	}
+}
+
+// TestRenamedBack: an account gets its old name back before whoever took that
+// from it has released it.
+func TestRenamedBack(t *testing.T) {
+	server := redistest.Single(t)
+	s, other := open(t, "redis://"+server.Addr), open(t, "redis://"+server.Addr)
+	check(t, s.CreateUser(t.Context(), storage.User{ID: "u", Name: "alice"}))
+	_, entry, _ := strings.Cut(do(t, server, "HGET", s.NameKey("alice"), "alice"), ":")
+	do(t, server, "HSET", s.NameKey("alice"), "alice", "1:"+entry) // long ago
+	rename := func(s storage.Store, to string) {
+		t.Helper()
+		u, err := s.User(t.Context(), "u")
+		check(t, err)
+		u.Name = to
+		check(t, s.UpdateUser(t.Context(), u))
+	}
+	back := false
+	// It tries without a reservation, reserves the name, and takes it.
+	s.AddHook(&between{n: 3, do: func() { rename(other, "alice"); back = true }})
+	rename(s, "bob")
+	if !back {
+		t.Fatal("it was not renamed back")
+	}
+	if u, err := s.UserByName(t.Context(), "alice"); err != nil || u.ID != "u" {
+		t.Errorf("alice is %q: %v", u.ID, err)
+	}
+	want(t, s.CreateUser(t.Context(), storage.User{ID: "u2", Name: "alice"}), storage.ErrExists)
+	check(t, s.Check(t.Context(), func(p string) { t.Error(p) }))
+}
+
+// TestLastingIsWritten: what is answered when the replicas have it is written
+// each time, also where nothing changes. A newer Redis waits for nothing else.
+func TestLastingIsWritten(t *testing.T) {
+	server := redistest.Single(t)
+	proxy := redistest.NewProxy(t, server.Addr)
+	s := open(t, "redis://"+proxy.Addr)
+	ctx := t.Context()
+	session := storage.Session{ID: "u.s", User: "u", CreatedAt: start, Expires: start.Add(time.Hour)}
+	check(t, s.CreateSession(ctx, session))
+	family(t, s, "u.s.g")
+	check(t, s.Rotate(ctx, rotation("u.s.g", 1)))
+	check(t, s.CreateClient(ctx, clients.Client{ID: "spa"}))
+	changes := func() int {
+		n, err := strconv.Atoi(info(t, server, "rdb_changes_since_last_save"))
+		check(t, err)
+		return n
+	}
+	for _, op := range []struct {
+		name string
+		do   func() error
+	}{
+		{"Rotate", func() error { return s.Rotate(ctx, rotation("u.s.g", 1)) }},
+		{"RevokeGrant", func() error { return s.RevokeGrant(ctx, "u.s.g", start, "test") }},
+		{"EndSession", func() error { return s.EndSession(ctx, "u.s", start) }},
+		{"Redeem", func() error {
+			if err := s.Redeem(ctx, redemption("u.s.g")); !errors.Is(err, storage.ErrReused) {
+				return fmt.Errorf("it was redeemed before, and got %w", err)
+			}
+			return nil
+		}},
+	} {
+		check(t, op.do())
+		before := changes()
+		check(t, op.do())
+		if changes() == before {
+			t.Errorf("%s again wrote nothing", op.name)
+		}
+	}
+	// Asked again because the answer was lost.
+	cut := proxy.CutAfterRequest(1, "evalsha")
+	before := changes()
+	check(t, s.RemoveClient(ctx, "spa"))
+	happened(t, cut)
+	if once := 2; changes() <= before+once {
+		t.Error("RemoveClient again wrote nothing")
+	}
+	cut = proxy.CutAfterRequest(1, "evalsha", "alice")
+	before = changes()
+	check(t, s.CreateUser(ctx, storage.User{ID: "u", Name: "alice"}))
+	happened(t, cut)
+	if once := 3; changes() <= before+once { // entry, order, account
+		t.Error("to reserve a name again wrote nothing")
+	}
+}
+
+// TestLives: what counts is in Redis for as long as it counts.
+func TestLives(t *testing.T) {
+	server := redistest.Single(t)
+	s := open(t, "redis://"+server.Addr)
+	lives := func(key string, least time.Duration) {
+		t.Helper()
+		ms, err := strconv.ParseInt(do(t, server, "PTTL", key), 10, 64)
+		check(t, err)
+		// An hour longer, in which the test has taken a moment.
+		if left := time.Duration(ms) * time.Millisecond; left < least || left > least+time.Hour {
+			t.Errorf("%s lives for %s, from %s on an hour longer expected", key, left, least)
+		}
+	}
+	session := storage.Session{ID: "u.s", User: "u", CreatedAt: start, Expires: start.Add(12 * time.Hour)}
+	check(t, s.CreateSession(t.Context(), session))
+	lives("sg:s{u}.s", 12*time.Hour)
+	check(t, s.CreateGrant(t.Context(), grant("u.s.g")))
+	lives("sg:g{u}.s.g", time.Minute)
+	lives("sg:i{u}", 12*time.Hour)
+	check(t, s.Redeem(t.Context(), redemption("u.s.g")))
+	check(t, s.Rotate(t.Context(), rotation("u.s.g", 1)))
+	check(t, s.RevokeGrant(t.Context(), "u.s.g", start, "test"))
+	lives("sg:g{u}.s.g", 24*time.Hour)
+	lives("sg:i{u}", 24*time.Hour)
+	_, err := s.Count(t.Context(), "k", 1, start, time.Hour)
+	check(t, err)
+	lives(do(t, server, "KEYS", "sg:t*"), time.Hour)
+}
+
+// TestAskedAgain: the answer to a write is lost, and before it is asked for
+// again somebody has changed what it wrote. That must stay.
+func TestAskedAgain(t *testing.T) {
+	server := redistest.Single(t)
+	proxy := redistest.NewProxy(t, server.Addr)
+	other := open(t, "redis://"+server.Addr)
+	ctx := t.Context()
+	check(t, other.CreateUser(ctx, storage.User{ID: "u", Name: "alice"}))
+	u, err := other.User(ctx, "u")
+	check(t, err)
+	blocked := u
+	blocked.Block = &storage.Block{Reason: "test", At: start}
+	for _, op := range []struct {
+		name string
+		do   func(storage.Store) error
+		then func() error
+		err  error
+		kept func() bool
+	}{
+		{"CreateGrant", func(s storage.Store) error { return s.CreateGrant(ctx, grant("u.s.g")) },
+			func() error { return other.Redeem(ctx, redemption("u.s.g")) }, storage.ErrExists,
+			func() bool { return errors.Is(other.Redeem(ctx, redemption("u.s.g")), storage.ErrReused) }},
+		{"CreateClient", func(s storage.Store) error { return s.CreateClient(ctx, clients.Client{ID: "spa"}) },
+			func() error {
+				c, err := other.Client(ctx, "spa")
+				check(t, err)
+				c.Disabled = true
+				return other.UpdateClient(ctx, c)
+			}, storage.ErrExists,
+			func() bool { c, err := other.Client(ctx, "spa"); return err == nil && c.Disabled }},
+		{"UpdateUser", func(s storage.Store) error { return s.UpdateUser(ctx, u) },
+			func() error { blocked.Version = u.Version + 1; return other.UpdateUser(ctx, blocked) }, storage.ErrConflict,
+			func() bool { u, err := other.User(ctx, "u"); return err == nil && u.Block != nil }},
+	} {
+		t.Run(op.name, func(t *testing.T) {
+			s := open(t, "redis://"+proxy.Addr)
+			s.AddHook(&between{n: 1, do: func() { check(t, op.then()) }})
+			cut := proxy.CutAfterRequest(1, "evalsha")
+			want(t, op.do(s), op.err)
+			happened(t, cut)
+			if !op.kept() {
+				t.Error("what was changed meanwhile is gone")
+			}
+		})
+	}
+}
+
+// TestReservationRanOut: a process stood still between the reservation of a
+// name and the use of it. By then it may be another's.
+func TestReservationRanOut(t *testing.T) {
+	server := redistest.Single(t)
+	proxy := redistest.NewProxy(t, server.Addr)
+	s := open(t, "redis://"+proxy.Addr)
+	ctx := t.Context()
+	check(t, s.CreateUser(ctx, storage.User{ID: "u1", Name: "alice"}))
+	u, err := s.User(ctx, "u1")
+	check(t, err)
+	// The deadline in the answer, ten digits, is of long ago.
+	deadline := regexp.MustCompile(`^(\$\d+\r\n)\d{10}:`)
+	proxy.Edit(func(b []byte) []byte { return deadline.ReplaceAll(b, []byte("${1}1000000000:")) })
+	want(t, s.CreateUser(ctx, storage.User{ID: "u2", Name: "bob"}), storage.ErrUnavailable)
+	u.Name = "carol"
+	want(t, s.UpdateUser(ctx, u), storage.ErrUnavailable)
+	proxy.Edit(nil)
+	_, err = s.User(ctx, "u2")
+	want(t, err, storage.ErrNotFound)
+	if u, err := s.UserByName(ctx, "alice"); err != nil || u.ID != "u1" {
+		t.Errorf("alice is %q: %v", u.ID, err)
+	}
+}
+
+// TestLastingWaits: there is no replica. What must last is not acknowledged,
+// what may be lost is.
+func TestLastingWaits(t *testing.T) {
+	server := redistest.Single(t)
+	alone := open(t, "redis://"+server.Addr)
+	s := open(t, with("redis://"+server.Addr, "replicas=1", "timeout=400ms"))
+	ctx := t.Context()
+	check(t, alone.CreateUser(ctx, storage.User{ID: "u", Name: "alice"}))
+	check(t, alone.CreateClient(ctx, clients.Client{ID: "spa"}))
+	check(t, alone.CreateResourceServer(ctx, clients.ResourceServer{ID: "api"}))
+	user := func() storage.User { u, err := alone.User(ctx, "u"); check(t, err); return u }
+	client := func() clients.Client { c, err := alone.Client(ctx, "spa"); check(t, err); return c }
+	api := func() clients.ResourceServer { rs, err := alone.ResourceServer(ctx, "api"); check(t, err); return rs }
+	check(t, s.CreateSession(ctx, storage.Session{ID: "u.s", User: "u", CreatedAt: start, Expires: start.Add(time.Hour)}))
+	check(t, s.CreateGrant(ctx, grant("u.s.g")))
+	check(t, s.TouchSession(ctx, "u.s", start, start))
+	_, err := s.Count(ctx, "k", 1, start, time.Hour)
+	check(t, err)
+	_, err = s.Standing(ctx, "u.s.g", "spa")
+	check(t, err)
+	for _, op := range []struct {
+		name string
+		do   func() error
+	}{
+		{"Redeem", func() error { return s.Redeem(ctx, redemption("u.s.g")) }},
+		{"Rotate", func() error { return s.Rotate(ctx, rotation("u.s.g", 1)) }},
+		{"Rotate again", func() error { return s.Rotate(ctx, rotation("u.s.g", 1)) }},
+		{"RevokeGrant", func() error { return s.RevokeGrant(ctx, "u.s.g", start, "test") }},
+		{"EndSession", func() error { return s.EndSession(ctx, "u.s", start) }},
+		{"CreateUser", func() error { return s.CreateUser(ctx, storage.User{ID: "u2", Name: "bob"}) }},
+		{"UpdateUser", func() error { return s.UpdateUser(ctx, user()) }},
+		{"UpdateClient", func() error { return s.UpdateClient(ctx, client()) }},
+		{"UpdateResourceServer", func() error { return s.UpdateResourceServer(ctx, api()) }},
+		{"CreateClient", func() error { return s.CreateClient(ctx, clients.Client{ID: "spa2"}) }},
+		{"PutKeyRing", func() error { return s.PutKeyRing(ctx, storage.KeyRing{}) }},
+		{"PutKeyRing again", func() error { return s.PutKeyRing(ctx, storage.KeyRing{Version: 1}) }},
+		{"RemoveClient", func() error { return s.RemoveClient(ctx, "spa") }},
+		{"RemoveResourceServer", func() error { return s.RemoveResourceServer(ctx, "api") }},
+		{"RemoveUser", func() error { return s.RemoveUser(ctx, "u") }},
+	} {
+		if err := op.do(); !errors.Is(err, storage.ErrUnknown) {
+			t.Errorf("%s: got %v, want %v", op.name, err, storage.ErrUnknown)
+		}
+	}
+	want(t, s.Ready(ctx), storage.ErrUnavailable)
+}
+
+// TestConnections: there are never more than the configuration allows.
+func TestConnections(t *testing.T) {
+	server := redistest.Single(t)
+	s := open(t, with("redis://"+server.Addr, "connections=2"))
+	family(t, s, "u.s.g")
+	var together sync.WaitGroup
+	for range 32 {
+		together.Go(func() {
+			for range 10 {
+				if err := s.Ready(t.Context()); err != nil {
+					t.Error(err)
+				}
+				// Too much to be sent with what others ask.
+				if _, err := s.ListUsers(t.Context(), storage.Page{Limit: 10}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	together.Wait()
+	if n := strings.Count(do(t, server, "CLIENT", "LIST"), "id=") - 1; n > 2 { // one asks for the list
+		t.Errorf("%d connections, 2 are allowed", n)
+	}
+}
+
 func TestCheckFinds(t *testing.T) {
 	server := redistest.Single(t)
 	s := open(t, "redis://"+server.Addr)
@@ -197,6 +505,10 @@ func TestCheckFinds(t *testing.T) {
 	check(t, s.CreateSession(t.Context(), storage.Session{ID: "u.s", User: "u", CreatedAt: start, Expires: start.Add(time.Hour)}))
 	family(t, s, "u.s.g")
 	check(t, s.CreateClient(t.Context(), clients.Client{ID: "spa"}))
+	check(t, s.Once(t.Context(), [32]byte{1}, start, start.Add(time.Hour)))
+	check(t, s.PushRequest(t.Context(), pushed, start))
+	check(t, s.AddLogouts(t.Context(), []storage.Logout{logout("u.s")}))
+	id := base64.RawURLEncoding.EncodeToString(pushed.ID[:])
 	for name, c := range map[string]struct {
 		damage [][]string
 		says   string
@@ -209,6 +521,13 @@ func TestCheckFinds(t *testing.T) {
 		"another kind":     {[][]string{{"DEL", "sg:u{u}"}, {"HSET", "sg:u{u}", "a", "b"}}, "a string is expected"},
 		"not in its index": {[][]string{{"ZREM", "sg:i{u}", "g.s.g"}}, "not in its user's index"},
 		"name is gone":     {[][]string{{"EVAL", "for b=0,63 do redis.call('DEL', 'sg:n{'..b..'}') end", "0"}}, "not its own in the index of names"},
+		"altered request":  {[][]string{{"SET", "sg:q{" + id + "}", "x", "KEEPTTL"}}, "damaged"},
+		"for ever once":    {[][]string{{"PERSIST", "sg:x{AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA}"}}, "never expires"},
+		"request stays":    {[][]string{{"PERSIST", "sg:q{" + id + "}"}}, "never expires"},
+		"queue stays":      {[][]string{{"PERSIST", "sg:{l}due"}}, "never expires"},
+		"altered logout":   {[][]string{{"HSET", "sg:{l}logouts", "\x00\x00\x00\x03spau.s", "x"}}, "damaged"},
+		"nobody's logout":  {[][]string{{"HSET", "sg:{l}logouts", "\xff", strings.Repeat("x", 28)}}, "damaged"},
+		"never due":        {[][]string{{"DEL", "sg:{l}due"}}, "not in the order"},
 		"unknown":          {[][]string{{"SET", "sg:x", "1"}}, "nothing of this version"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -228,7 +547,7 @@ func TestCheckFinds(t *testing.T) {
 			do(t, server, "FLUSHALL")
 			for key, dump := range backup {
 				ttl := "0"
-				if key[3] == 's' || key[3] == 'g' || key[3] == 'i' {
+				if strings.ContainsRune("sgixq", rune(key[3])) || strings.HasPrefix(key, "sg:{l}") {
 					ttl = "3600000"
 				}
 				do(t, server, "RESTORE", key, ttl, dump)

@@ -75,7 +75,8 @@ func (s *Store) reserve(ctx context.Context, name string, id storage.UserID) (en
 	nonce := base32.StdEncoding.EncodeToString(random[:])
 	var over entry // whose time is up
 	for {
-		reply, err := s.run(ctx, write{script: reserveScript, keys: s.nameKeys(name), repeat: harmless,
+		// Lasting: the account is in another slot, and must not outlive its name.
+		reply, err := s.run(ctx, write{script: reserveScript, keys: s.nameKeys(name), repeat: harmless, lasting: true,
 			args: []any{name, string(id), nonce, int(reservation / time.Second), over.text}})
 		if err != nil {
 			return entry{}, err
@@ -105,7 +106,9 @@ func (s *Store) reserve(ctx context.Context, name string, id storage.UserID) (en
 // settle gives a name back that was reserved, unless the user has it after all:
 // a write whose answer was lost may have been followed by another's.
 func (s *Store) settle(ctx context.Context, name string, e entry) {
-	u, err := s.User(context.WithoutCancel(ctx), e.user)
+	ctx, cancel := uncanceled(ctx)
+	defer cancel()
+	u, err := s.User(ctx, e.user)
 	if errors.Is(err, storage.ErrNotFound) || err == nil && u.Name != name {
 		s.release(ctx, name, e)
 	}
@@ -114,11 +117,19 @@ func (s *Store) settle(ctx context.Context, name string, e entry) {
 // release gives a name back. If that fails the entry counts for nothing, and
 // is taken over when somebody wants it.
 func (s *Store) release(ctx context.Context, name string, e entry) {
-	ctx = context.WithoutCancel(ctx)
+	ctx, cancel := uncanceled(ctx)
+	defer cancel()
 	err := s.do(ctx, write{script: releaseScript, keys: s.nameKeys(name), args: []any{name, e.text}, repeat: harmless})
 	if err != nil {
 		s.log.Info("a user name was not released now; whoever asks for it takes it over", "error", err)
 	}
+}
+
+// uncanceled is for tidying up: a caller that has gone does not end it, the
+// time limit of what is tidied up after does.
+func uncanceled(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, _ := ctx.Deadline() // every operation that tidies up has one
+	return context.WithDeadline(context.WithoutCancel(ctx), deadline)
 }
 
 // User implements [storage.Users].
@@ -141,6 +152,8 @@ func (s *Store) UserByName(ctx context.Context, name string) (storage.User, erro
 
 // CreateUser implements [storage.Users].
 func (s *Store) CreateUser(ctx context.Context, u storage.User) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout) // for all trips together
+	defer cancel()
 	version, err := s.firstVersion()
 	if err != nil {
 		return err
@@ -162,6 +175,8 @@ func (s *Store) CreateUser(ctx context.Context, u storage.User) error {
 
 // UpdateUser implements [storage.Users].
 func (s *Store) UpdateUser(ctx context.Context, u storage.User) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout) // for all trips together
+	defer cancel()
 	value, err := encodeVersioned(u.Version+1, nameText(u.Name), u)
 	if err != nil {
 		return err
@@ -180,6 +195,9 @@ func (s *Store) UpdateUser(ctx context.Context, u storage.User) error {
 	if before.Version != u.Version {
 		return storage.ErrConflict
 	}
+	// Read now: once the account has the new name, another may give it this one
+	// back, and has an entry of its own for that.
+	old, oldErr := s.entry(ctx, before.Name)
 	e, err := s.reserve(ctx, u.Name, u.ID)
 	if err != nil {
 		return err
@@ -191,7 +209,7 @@ func (s *Store) UpdateUser(ctx context.Context, u storage.User) error {
 		s.settle(ctx, u.Name, e)
 		return err
 	}
-	if old, err := s.entry(ctx, before.Name); err == nil && old.user == u.ID {
+	if oldErr == nil && old.user == u.ID {
 		s.release(ctx, before.Name, old)
 	}
 	return nil
@@ -199,6 +217,8 @@ func (s *Store) UpdateUser(ctx context.Context, u storage.User) error {
 
 // RemoveUser implements [storage.Users].
 func (s *Store) RemoveUser(ctx context.Context, id storage.UserID) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout) // for all trips together
+	defer cancel()
 	u, err := s.User(ctx, id)
 	if err != nil {
 		return err

@@ -114,6 +114,59 @@ func TestAbandonedWhileItWaits(t *testing.T) {
 	}
 }
 
+// TestFailureClaimsNothingTwice: a claim that runs again, because another write
+// took its transaction with it, answers with what it claimed the second time.
+func TestFailureClaimsNothingTwice(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "solegate.db")
+	s := open(t, path)
+	defer s.Close()
+	db, err := sql.Open("sqlite", "file:"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(`CREATE TRIGGER bad BEFORE UPDATE OF revoked_at ON grants BEGIN SELECT raise(ROLLBACK, 'bad'); END`); err != nil {
+		t.Fatal(err)
+	}
+	const n = 400
+	list := make([]storage.Logout, n)
+	for i := range list {
+		list[i] = storage.Logout{Client: "spa", Session: storage.SessionID(fmt.Sprintf("u%d.s", i)), DueAt: start, Expires: start.Add(time.Hour)}
+	}
+	if err := errors.Join(s.CreateGrant(t.Context(), grant("u.s.g")), s.AddLogouts(t.Context(), list)); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	times := map[storage.SessionID]int{}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range n / 8 {
+				got, err := s.ClaimLogouts(t.Context(), start, start.Add(time.Minute), 1)
+				if err != nil || len(got) != 1 {
+					t.Errorf("claimed %v, one expected: %v", got, err)
+				}
+				mu.Lock()
+				for _, l := range got {
+					times[l.Session]++
+				}
+				mu.Unlock()
+			}
+		})
+		wg.Go(func() {
+			for range n / 8 {
+				s.RevokeGrant(t.Context(), "u.s.g", start, "bad")
+			}
+		})
+	}
+	wg.Wait()
+	for _, l := range list {
+		if times[l.Session] != 1 {
+			t.Errorf("%s was claimed %d times", l.Session, times[l.Session])
+		}
+	}
+}
+
 // TestNeverAStoreInPlaceOfALostOne: what remains of a store is not replaced.
 func TestNeverAStoreInPlaceOfALostOne(t *testing.T) {
 	folder := t.TempDir()

@@ -385,6 +385,10 @@ func TestSweep(t *testing.T) {
 	check(s.Redeem(t.Context(), storage.Redemption{Grant: "u.s.g", At: start, IdleExpires: start.Add(time.Hour), Expires: start.Add(24 * time.Hour)}))
 	_, err := s.Count(t.Context(), "k", 1, start, time.Minute)
 	check(err)
+	second := start.Add(time.Second)
+	check(s.Once(t.Context(), [32]byte{1}, start, second))
+	check(s.PushRequest(t.Context(), storage.PushedRequest{ID: storage.Hash{1}, Expires: second}, start))
+	check(s.AddLogouts(t.Context(), []storage.Logout{{Client: "spa", Session: "u.s", DueAt: start.Add(time.Hour), Expires: second}}))
 
 	sweep := func(at time.Time, limit, want int) {
 		t.Helper()
@@ -394,7 +398,15 @@ func TestSweep(t *testing.T) {
 			t.Errorf("swept %d at %s, want %d", n, at.Sub(start), want)
 		}
 	}
-	sweep(start, 100, 0)
+	sweep(second.Add(-time.Nanosecond), 100, 0)
+	sweep(second, 2, 2)
+	sweep(second, 2, 1)
+	if _, err := s.PushedRequest(t.Context(), storage.Hash{1}); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("a pushed request past its end: %v", err)
+	}
+	if _, err := s.Logout(t.Context(), "spa", "u.s"); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("a logout past its end: %v", err)
+	}
 	codes := start.Add(time.Minute + time.Hour)
 	sweep(codes.Add(-time.Second), 100, 1) // the counter
 	sweep(codes, 3, 3)

@@ -95,3 +95,65 @@ func TestFaults(t *testing.T) {
 		t.Errorf("a refusal came as %v", err)
 	}
 }
+
+// TestFaultsHappenOrNot: a write that fails has changed nothing, one whose
+// answer is lost has.
+func TestFaultsHappenOrNot(t *testing.T) {
+	ctx := t.Context()
+	start := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	l := storage.Logout{Client: "spa", Session: "u.s", CreatedAt: start, DueAt: start, Expires: start.Add(time.Hour)}
+	read := func(s storage.Store) storage.Logout {
+		l, _ := s.Logout(ctx, "spa", "u.s")
+		return l
+	}
+	p := storage.PushedRequest{ID: storage.Hash{1}, Expires: start}
+	for name, c := range map[string]struct {
+		prepare  []storage.Logout
+		write    func(storage.Store) error
+		happened func(storage.Store) bool
+	}{
+		"Once": {nil, func(s storage.Store) error { return s.Once(ctx, [32]byte{1}, start, start.Add(time.Minute)) },
+			func(s storage.Store) bool {
+				return errors.Is(s.Once(ctx, [32]byte{1}, start, start.Add(time.Minute)), storage.ErrExists)
+			}},
+		"PushRequest": {nil, func(s storage.Store) error { return s.PushRequest(ctx, p, start) },
+			func(s storage.Store) bool { _, err := s.PushedRequest(ctx, p.ID); return err == nil }},
+		"AddLogouts": {nil, func(s storage.Store) error { return s.AddLogouts(ctx, []storage.Logout{l}) },
+			func(s storage.Store) bool { return read(s) == l }},
+		"ClaimLogouts": {[]storage.Logout{l}, func(s storage.Store) error {
+			list, err := s.ClaimLogouts(ctx, start, start.Add(time.Minute), 1)
+			if err != nil && list != nil {
+				t.Errorf("claimed with an error: %v", list)
+			}
+			return err
+		}, func(s storage.Store) bool { return read(s).Attempts == 1 }},
+		"DeferLogout": {[]storage.Logout{l}, func(s storage.Store) error { return s.DeferLogout(ctx, "spa", "u.s", start.Add(time.Second)) },
+			func(s storage.Store) bool { return !read(s).DueAt.Equal(start) }},
+		"FinishLogout": {[]storage.Logout{l}, func(s storage.Store) error { return s.FinishLogout(ctx, "spa", "u.s") },
+			func(s storage.Store) bool { return read(s) == storage.Logout{} }},
+	} {
+		for _, o := range []storagetest.Outcome{{Fail: true}, {Lose: true}} {
+			s, err := sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(t.TempDir(), "solegate.db")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.AddLogouts(ctx, c.prepare); err != nil {
+				t.Fatal(err)
+			}
+			want := storage.ErrUnavailable
+			if o.Lose {
+				want = storage.ErrUnknown
+			}
+			err = c.write(storagetest.WithFaults(s, func(write string) storagetest.Outcome {
+				if write != name {
+					t.Errorf("%s asked for the fault of %s", name, write)
+				}
+				return o
+			}))
+			if !errors.Is(err, want) || c.happened(s) != o.Lose {
+				t.Errorf("%s with %+v: %v, happened: %v", name, o, err, !o.Lose)
+			}
+			s.Close()
+		}
+	}
+}

@@ -56,8 +56,11 @@ func testLogouts(t *testing.T, s storage.Store, open Opener) {
 	again.DueAt, again.Attempts, again.Expires = start.Add(-time.Hour), 7, start.Add(time.Hour)
 	d := logout("d", "u2.s1", start.Add(time.Hour))
 	d.Attempts = 3 // of another store
-	check(t, other.AddLogouts(ctx, []storage.Logout{again, d}))
+	later := b
+	later.DueAt = start.Add(time.Hour)
+	check(t, other.AddLogouts(ctx, []storage.Logout{again, later, d}))
 	is(a)
+	is(b)
 	is(d)
 
 	early := b.DueAt

@@ -113,6 +113,8 @@ func testClients(t *testing.T, s storage.Store, open Opener) {
 		ID: "spa", Name: "An app, ünïcödé ✓ '\"%_\\", RedirectURIs: []clients.RedirectURI{"https://a.example/cb"},
 		Origins: []clients.Origin{"https://a.example"}, Audiences: []string{"https://api.example"}, Scopes: []string{"openid"},
 		IDTokenAlg: "ES256", AccessTokenLife: time.Minute, Epoch: 1<<63 + 1, CreatedAt: start, UpdatedAt: start,
+		AuthMethod: clients.PrivateKeyJWT, JWKS: []byte(`{"keys":[{"kid":"\u003ca\u003e ü","kty":"x"}]}`), SecretHash: [32]byte{1, 2, 255},
+		GrantTypes: []string{"client_credentials"}, Profile: clients.Hardened, RequireDPoP: true, BackchannelLogoutURI: "https://a.example/?x=<&>",
 	}
 	_, err := s.Client(ctx, "spa")
 	want(t, err, storage.ErrNotFound)
@@ -159,7 +161,7 @@ func testClients(t *testing.T, s storage.Store, open Opener) {
 
 func testResourceServers(t *testing.T, s storage.Store, _ Opener) {
 	ctx := t.Context()
-	rs := clients.ResourceServer{ID: "api", Audience: "https://api.example", SecretHash: [32]byte{1, 2, 255}, CreatedAt: start, UpdatedAt: start}
+	rs := clients.ResourceServer{ID: "api", Audience: "https://api.example", SecretHash: [32]byte{1, 2, 255}, JWKS: []byte(`{"keys":[]}`), AuthMethod: clients.PrivateKeyJWT, CreatedAt: start, UpdatedAt: start}
 	_, err := s.ResourceServer(ctx, "api")
 	want(t, err, storage.ErrNotFound)
 	want(t, s.UpdateResourceServer(ctx, rs), storage.ErrNotFound)
@@ -460,7 +462,14 @@ func testRotate(t *testing.T, s storage.Store, _ Opener) {
 	g := grant("u1.s1.absolute")
 	check(t, s.CreateGrant(ctx, g))
 	check(t, s.Redeem(ctx, storage.Redemption{Grant: "u1.s1.absolute", At: start, IdleExpires: start.Add(9 * time.Hour), Expires: start.Add(time.Hour)}))
-	rot := rotation(1, start.Add(time.Hour))
+	rot := rotation(1, start)
+	rot.Grant = "u1.s1.absolute"
+	check(t, s.Rotate(ctx, rot))
+	// It goes idle no sooner than was said before.
+	if st, err := s.Standing(ctx, rot.Grant, "spa"); err != nil || !st.Grant.IdleExpires.Equal(start.Add(9*time.Hour)) {
+		t.Errorf("after a rotation it is idle at %s: %v", st.Grant.IdleExpires, err)
+	}
+	rot = rotation(2, start.Add(time.Hour))
 	rot.Grant = "u1.s1.absolute"
 	want(t, s.Rotate(ctx, rot), storage.ErrExpired)
 }

@@ -2,14 +2,14 @@
 // file and back. It knows stores by their interface alone, so it works between
 // any two backends.
 //
-// Everything is moved but counters, which are the short memory of throttles,
-// and sessions and grants that have expired.
+// Everything is moved but what has expired, and but the memory of a minute:
+// counters of throttles, what was used once, and pushed authorization requests,
+// whose browsers begin again. What was used once is a proof or an assertion
+// that is too old when a server starts on the copy.
 package transfer
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -27,49 +27,18 @@ type Count struct {
 	Users           int64 `json:"users"`
 	Sessions        int64 `json:"sessions"`
 	Grants          int64 `json:"grants"`
+	Logouts         int64 `json:"logouts"`
 	KeyRings        int64 `json:"key_rings"`
 }
 
 // Total is the sum.
 func (c Count) Total() int64 {
-	return c.Clients + c.ResourceServers + c.Users + c.Sessions + c.Grants + c.KeyRings
+	return c.Clients + c.ResourceServers + c.Users + c.Sessions + c.Grants + c.Logouts + c.KeyRings
 }
 
 func (c *Count) add(r record) {
 	_, n := r.which(c)
 	atomic.AddInt64(n, 1)
-}
-
-// record is one of its fields.
-type record struct {
-	Client         *clients.Client         `json:"client,omitempty"`
-	ResourceServer *clients.ResourceServer `json:"resource_server,omitempty"`
-	User           *storage.User           `json:"user,omitempty"`
-	Session        *storage.Session        `json:"session,omitempty"`
-	Grant          *storage.Grant          `json:"grant,omitempty"`
-	KeyRing        *storage.KeyRing        `json:"key_ring,omitempty"`
-}
-
-// which returns the record's name for messages, and where in c it is counted.
-func (r record) which(c *Count) (string, *int64) {
-	switch {
-	case r.Client != nil:
-		return "client " + string(r.Client.ID), &c.Clients
-	case r.ResourceServer != nil:
-		return "resource server " + string(r.ResourceServer.ID), &c.ResourceServers
-	case r.User != nil:
-		return "user " + string(r.User.ID), &c.Users
-	case r.Session != nil:
-		return "session " + string(r.Session.ID), &c.Sessions
-	case r.Grant != nil:
-		return "grant " + string(r.Grant.ID), &c.Grants
-	}
-	return "key ring", &c.KeyRings
-}
-
-func (r record) String() string {
-	name, _ := r.which(&Count{})
-	return name
 }
 
 // page is how much is read at once.
@@ -97,7 +66,8 @@ func all[R any](ctx context.Context, list func(context.Context, storage.Page) ([
 // read visits everything in s that has not expired at now. What can end other
 // things comes after them: a person's account after the person's sessions and
 // grants, clients after all grants. So while the store is in use, whatever had
-// ended something before it was read is visited, too. The key ring is last.
+// ended something before it was read is visited, too. What is owed because
+// something ended comes after that. The key ring is last.
 func read(ctx context.Context, s storage.Store, now time.Time, visit func(record) error) error {
 	err := all(ctx, s.ListUsers, func(u storage.User) string { return u.Name }, func(u storage.User) error {
 		err := all(ctx, func(ctx context.Context, p storage.Page) ([]storage.Grant, error) { return s.ListGrants(ctx, u.ID, p) },
@@ -142,6 +112,15 @@ func read(ctx context.Context, s storage.Store, now time.Time, visit func(record
 	if err != nil {
 		return err
 	}
+	err = s.EachLogout(ctx, func(l storage.Logout) error {
+		if !now.Before(l.Expires) {
+			return nil
+		}
+		return visit(record{Logout: &l})
+	})
+	if err != nil {
+		return err
+	}
 	switch ring, err := s.KeyRing(ctx); {
 	case errors.Is(err, storage.ErrNotFound):
 		return nil
@@ -150,73 +129,6 @@ func read(ctx context.Context, s storage.Store, now time.Time, visit func(record
 	default:
 		return visit(record{KeyRing: &ring})
 	}
-}
-
-// put creates the record in s, with all of its state.
-func put(ctx context.Context, s storage.Store, r record) error {
-	switch {
-	case r.Client != nil:
-		return s.CreateClient(ctx, *r.Client)
-	case r.ResourceServer != nil:
-		return s.CreateResourceServer(ctx, *r.ResourceServer)
-	case r.User != nil:
-		return s.CreateUser(ctx, *r.User)
-	case r.Session != nil:
-		return s.CreateSession(ctx, *r.Session)
-	case r.Grant != nil:
-		return s.CreateGrant(ctx, *r.Grant)
-	case r.KeyRing != nil:
-		ring := *r.KeyRing
-		ring.Version = 0
-		err := s.PutKeyRing(ctx, ring)
-		if errors.Is(err, storage.ErrConflict) {
-			return storage.ErrExists
-		}
-		return err
-	}
-	return errors.New("an empty record")
-}
-
-// get reads from s what has the identifier of r.
-func get(ctx context.Context, s storage.Store, r record) (found record, err error) {
-	switch {
-	case r.Client != nil:
-		c, e := s.Client(ctx, r.Client.ID)
-		found.Client, err = &c, e
-	case r.ResourceServer != nil:
-		rs, e := s.ResourceServer(ctx, r.ResourceServer.ID)
-		found.ResourceServer, err = &rs, e
-	case r.User != nil:
-		u, e := s.User(ctx, r.User.ID)
-		found.User, err = &u, e
-	case r.Session != nil:
-		// Listed, because the session may be there before its user.
-		err = storage.ErrNotFound
-		e := all(ctx, func(ctx context.Context, p storage.Page) ([]storage.Session, error) {
-			return s.ListSessions(ctx, r.Session.User, p)
-		},
-			func(x storage.Session) string { return string(x.ID) }, func(x storage.Session) error {
-				if x.ID == r.Session.ID {
-					found.Session, err = &x, nil
-				}
-				return nil
-			})
-		err = errors.Join(e, err)
-	case r.Grant != nil:
-		st, e := s.Standing(ctx, r.Grant.ID, r.Grant.Client)
-		found.Grant, err = &st.Grant, e
-	default:
-		ring, e := s.KeyRing(ctx)
-		found.KeyRing, err = &ring, e
-	}
-	return found, err
-}
-
-// same reports whether two records are the same, but for their versions.
-func same(a, b record) bool {
-	x, err1 := json.Marshal(a)
-	y, err2 := json.Marshal(b)
-	return err1 == nil && err2 == nil && bytes.Equal(x, y)
 }
 
 // Options of Copy and Restore.
@@ -257,6 +169,9 @@ func empty(ctx context.Context, s storage.Store) error {
 	}
 	servers, err := s.ListResourceServers(ctx, one)
 	if err != nil {
+		return err
+	}
+	if err := s.EachLogout(ctx, func(storage.Logout) error { return ErrNotEmpty }); err != nil {
 		return err
 	}
 	_, err = s.KeyRing(ctx)
@@ -389,6 +304,6 @@ func each(o Options, source func(visit func(record) error) error, do func(record
 func (c *Count) load() Count {
 	return Count{
 		atomic.LoadInt64(&c.Clients), atomic.LoadInt64(&c.ResourceServers), atomic.LoadInt64(&c.Users),
-		atomic.LoadInt64(&c.Sessions), atomic.LoadInt64(&c.Grants), atomic.LoadInt64(&c.KeyRings),
+		atomic.LoadInt64(&c.Sessions), atomic.LoadInt64(&c.Grants), atomic.LoadInt64(&c.Logouts), atomic.LoadInt64(&c.KeyRings),
 	}
 }

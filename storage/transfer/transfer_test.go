@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -50,47 +51,6 @@ func onRedis(t testing.TB) storage.Store {
 	return s
 }
 
-const people = 60
-
-// populate makes some of everything, in every state that it can have.
-func populate(t testing.TB, s storage.Store) {
-	t.Helper()
-	ctx := t.Context()
-	check(t, s.CreateClient(ctx, clients.Client{ID: "spa", Name: "Örders", Epoch: 1 << 60, CreatedAt: start}))
-	check(t, s.CreateClient(ctx, clients.Client{ID: "off", Disabled: true, Declared: true}))
-	check(t, s.CreateResourceServer(ctx, clients.ResourceServer{ID: "api", SecretHash: [32]byte{1, 255}, Audience: "https://api.example.com"}))
-	for i := range people {
-		u := storage.User{ID: storage.UserID(fmt.Sprint("u", i)), Name: fmt.Sprint("person ", i), Password: "$argon2id$", Epoch: uint64(i), CreatedAt: start,
-			Consents: map[clients.ID][]string{"spa": {"a", "b"}}}
-		if i%3 == 0 {
-			u.Block = &storage.Block{Reason: "test", At: start, Until: start.Add(time.Hour)}
-		}
-		check(t, s.CreateUser(ctx, u))
-		for j := range i % 4 {
-			x := storage.Session{ID: storage.SessionID(fmt.Sprintf("%s.s%d", u.ID, j)), User: u.ID, Epoch: u.Epoch, Secret: storage.Hash{1, byte(j)}, AuthTime: start,
-				CreatedAt: start, LastSeen: start, IdleExpires: start.Add(time.Hour), Expires: start.Add(24 * time.Hour), UserAgent: "x"}
-			check(t, s.CreateSession(ctx, x))
-			g := storage.Grant{ID: storage.GrantID(x.ID) + ".g", Client: "spa", User: u.ID, Session: x.ID, Epoch: 1 << 60, Scope: []string{"openid"}, Resource: []string{"r"},
-				AuthTime: start, Salt: [16]byte{byte(j)}, RedirectURI: "https://a.example/cb", CodeChallenge: "c", Nonce: "n", CodeExpires: start.Add(time.Minute),
-				Expires: start.Add(time.Minute), CreatedAt: start}
-			check(t, s.CreateGrant(ctx, g))
-			switch j {
-			case 1:
-				check(t, s.Redeem(ctx, storage.Redemption{Grant: g.ID, At: start, IdleExpires: start.Add(time.Hour), Expires: start.Add(20 * time.Hour)}))
-				check(t, s.Rotate(ctx, storage.Rotation{Grant: g.ID, From: 1, At: start.Add(time.Second), IdleExpires: start.Add(2 * time.Hour)}))
-			case 2:
-				check(t, s.RevokeGrant(ctx, g.ID, start, "test"))
-				check(t, s.EndSession(ctx, x.ID, start))
-			}
-		}
-	}
-	gone := storage.Session{ID: "u0.old", User: "u0", CreatedAt: start.Add(-time.Hour), Expires: start}
-	check(t, s.CreateSession(ctx, gone))
-	check(t, s.PutKeyRing(ctx, storage.KeyRing{Root: []byte{1, 2}, Keys: []storage.Key{{ID: "k", Algorithm: "ES256", Sealed: []byte{3}, CreatedAt: start}}}))
-}
-
-var whole = transfer.Count{Clients: 2, ResourceServers: 1, Users: people, Sessions: people / 4 * 6, Grants: people / 4 * 6, KeyRings: 1}
-
 func TestCopy(t *testing.T) {
 	for name, stores := range map[string][2]func(testing.TB) storage.Store{
 		"SQLiteToRedis":  {onSQLite, onRedis},
@@ -108,8 +68,12 @@ func TestCopy(t *testing.T) {
 			}
 			st, err := to.Standing(t.Context(), "u3.s1.g", "spa")
 			check(t, err)
-			if st.Grant.Generation != 2 || !st.Grant.RotatedAt.Equal(start.Add(time.Second)) || st.Grant.Epoch != 1<<60 || st.Session.Secret != (storage.Hash{1, 1}) || st.User.Block == nil || st.ClientVersion == 0 {
+			if st.Grant.Generation != 2 || !st.Grant.RotatedAt.Equal(start.Add(time.Second)) || st.Grant.Epoch != 1<<60 || st.Grant.JKT != thumbprint || st.Session.Secret != (storage.Hash{1, 1}) || st.User.Block == nil || st.ClientVersion == 0 {
 				t.Errorf("copied: %+v", st)
+			}
+			owed(t, from, to)
+			if _, err := to.PushedRequest(t.Context(), once); !errors.Is(err, storage.ErrNotFound) {
+				t.Errorf("a pushed request was moved: %v", err)
 			}
 			check(t, to.Check(t.Context(), func(p string) { t.Error(p) }))
 			if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now}); !errors.Is(err, transfer.ErrNotEmpty) {
@@ -119,6 +83,11 @@ func TestCopy(t *testing.T) {
 				t.Errorf("again: %+v, %v", again, err)
 			}
 			// A target that was in use is told from one that was interrupted.
+			check(t, to.DeferLogout(t.Context(), "spa", "u3.s2", start.Add(time.Minute)))
+			if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now, Resume: true}); err == nil || !strings.Contains(err.Error(), "logout of session u3.s2 at client spa") {
+				t.Errorf("onto a target that sends logout tokens: %v", err)
+			}
+			check(t, to.FinishLogout(t.Context(), "spa", "u3.s2"))
 			check(t, to.RevokeGrant(t.Context(), "u3.s1.g", start, "later"))
 			if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now, Resume: true}); err == nil || !strings.Contains(err.Error(), "u3.s1.g") {
 				t.Errorf("onto a target that was in use: %v", err)
@@ -204,6 +173,7 @@ func TestBackup(t *testing.T) {
 	if got != without {
 		t.Errorf("restored %+v, want %+v", got, without)
 	}
+	owed(t, from, to) // also by sessions that do not come back
 	if u, err := to.UserByName(t.Context(), "person 7"); err != nil || u.Epoch != 7 {
 		t.Errorf("%+v, %v", u, err)
 	}
@@ -215,7 +185,7 @@ func TestBackup(t *testing.T) {
 	}
 	to, got, err = restore(file.Bytes(), m, transfer.Options{Sessions: true})
 	check(t, err)
-	if st, err := to.Standing(t.Context(), "u3.s1.g", "spa"); got != whole || err != nil || st.Grant.Generation != 2 {
+	if st, err := to.Standing(t.Context(), "u3.s1.g", "spa"); got != whole || err != nil || st.Grant.Generation != 2 || st.Grant.JKT != thumbprint {
 		t.Errorf("restored %+v: %+v, %v", got, st, err)
 	}
 
@@ -275,6 +245,29 @@ func TestBackupInChunks(t *testing.T) {
 	}
 }
 
+// TestBackupIsCutOff: a whole chunk that ends with a record is no whole file.
+func TestBackupIsCutOff(t *testing.T) {
+	from, m := onSQLite(t), master(t)
+	u := storage.User{ID: "1", Name: "1"}
+	text, err := json.Marshal(u)
+	check(t, err)
+	const size = 64 << 10
+	u.DisplayName = strings.Repeat("x", size-len(`{"user":,"display_name":""}`)-len(text)-len("\n"))
+	check(t, from.CreateUser(t.Context(), u))
+	check(t, from.CreateUser(t.Context(), storage.User{ID: "2", Name: "2"}))
+	var file bytes.Buffer
+	_, err = transfer.Backup(t.Context(), from, m, rand.Reader, start, &file)
+	check(t, err)
+	b := file.Bytes()
+	head := len("solegate backup 1\n") + 2 + int(b[18])<<8 + int(b[19])
+	if _, err := transfer.Restore(t.Context(), bytes.NewReader(b), m, onSQLite(t), transfer.Options{}); err != nil {
+		t.Fatalf("the file as it is: %v", err)
+	}
+	if got, err := transfer.Restore(t.Context(), bytes.NewReader(b[:head+size+16]), m, onSQLite(t), transfer.Options{}); !errors.Is(err, transfer.ErrBackup) {
+		t.Errorf("%+v were restored: %v", got, err)
+	}
+}
+
 // TestBackupWhileInUse: what had ended before the backup began has ended in
 // it, and every grant's person and session are as new as the grant.
 func TestBackupWhileInUse(t *testing.T) {
@@ -324,6 +317,54 @@ func TestBackupWhileInUse(t *testing.T) {
 	}
 }
 
+// ending ends things just before a person's grants are read.
+type ending struct {
+	storage.Store
+	end func(storage.UserID)
+}
+
+func (s ending) ListGrants(ctx context.Context, u storage.UserID, p storage.Page) ([]storage.Grant, error) {
+	s.end(u)
+	return s.Store.ListGrants(ctx, u, p)
+}
+
+// TestBackupKeepsEnds: what ended a grant before that was read is in the file.
+func TestBackupKeepsEnds(t *testing.T) {
+	from, m, ctx := onSQLite(t), master(t), t.Context()
+	check(t, from.CreateClient(ctx, clients.Client{ID: "spa"}))
+	check(t, from.CreateUser(ctx, storage.User{ID: "u", Name: "alice"}))
+	check(t, from.CreateSession(ctx, storage.Session{ID: "u.s", User: "u", CreatedAt: start, Expires: start.Add(time.Hour)}))
+	check(t, from.CreateGrant(ctx, storage.Grant{ID: "u.s.g", Client: "spa", User: "u", Session: "u.s", CreatedAt: start, CodeExpires: start.Add(time.Minute), Expires: start.Add(time.Minute)}))
+	// Expired at the time of the backup.
+	check(t, from.CreateGrant(ctx, storage.Grant{ID: "u.s.old", Client: "spa", User: "u", Session: "u.s", CreatedAt: start, CodeExpires: start, Expires: start}))
+	var file bytes.Buffer
+	_, err := transfer.Backup(ctx, ending{from, func(id storage.UserID) {
+		u, err := from.User(ctx, id)
+		check(t, err)
+		u.Epoch++
+		check(t, from.UpdateUser(ctx, u))
+		check(t, from.EndSession(ctx, "u.s", start))
+		c, err := from.Client(ctx, "spa")
+		check(t, err)
+		c.Disabled = true
+		check(t, from.UpdateClient(ctx, c))
+	}}, m, rand.Reader, start, &file)
+	check(t, err)
+	to := onSQLite(t)
+	_, err = transfer.Restore(ctx, bytes.NewReader(file.Bytes()), m, to, transfer.Options{Sessions: true, Now: now})
+	check(t, err)
+	st, err := to.Standing(ctx, "u.s.g", "spa")
+	check(t, err)
+	c, err := to.Client(ctx, "spa")
+	check(t, err)
+	if st.User.Epoch != 1 || st.Session.EndedAt.IsZero() || !c.Disabled {
+		t.Errorf("what ended came back: %+v, %+v", st, c)
+	}
+	if _, err := to.Standing(ctx, "u.s.old", "spa"); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("a grant that had expired was kept: %v", err)
+	}
+}
+
 func FuzzRestore(f *testing.F) {
 	m := master(f)
 	from := onSQLite(f)
@@ -350,6 +391,11 @@ func (refusing) ListClients(context.Context, storage.Page) ([]clients.Client, er
 func (refusing) ListResourceServers(context.Context, storage.Page) ([]clients.ResourceServer, error) {
 	return nil, nil
 }
+func (refusing) EachLogout(context.Context, func(storage.Logout) error) error { return nil }
+func (refusing) Logout(context.Context, clients.ID, storage.SessionID) (storage.Logout, error) {
+	return storage.Logout{}, storage.ErrNotFound
+}
+func (refusing) AddLogouts(context.Context, []storage.Logout) error { return nil }
 func (refusing) KeyRing(context.Context) (storage.KeyRing, error) {
 	return storage.KeyRing{}, storage.ErrNotFound
 }

@@ -1,5 +1,5 @@
 import type { Config } from "./main";
-import { button, byID } from "./page";
+import { button, byID, decode } from "./page";
 
 type Run = (what: string, action: () => Promise<string>) => Promise<void>;
 
@@ -37,6 +37,42 @@ function framed(src: string, hidden = false): Promise<string> {
     if (message) return `It told this page ${message}.`;
     throw new Error("The browser refused to show the login server in a frame (frame-ancestors), and nothing came back to this page.");
   });
+}
+
+// replay has the server that serves this page send a stolen token to the API:
+// no browser is in its way, and it may send what it likes.
+async function replay(token: string): Promise<string> {
+  if (!token) throw new Error("Put the access token in the field first: the app shows it at the bottom.");
+  const response = await fetch("/replay", { method: "POST", body: token });
+  if (!response.ok) throw new Error(await response.text());
+  const answers: { how: string; status: number; says: string }[] = await response.json();
+  const text = answers.map((a) => `${a.how}: ${a.status}${a.says ? `, ${a.says}` : ", and the notes."}`).join("\n");
+  if (answers.some((a) => a.status < 400)) return text;
+  const why = bound(token) ? "\nIt is bound to a key (cnf), which is in the browser of the app's user and stays there." : "";
+  throw new Error(`This page's server sent it to the API, from outside of any browser.\n${text}${why}`);
+}
+
+function bound(token: string): boolean {
+  try {
+    return "cnf" in decode(token);
+  } catch {
+    return false; // it is no token
+  }
+}
+
+// theft is where a stolen token is put, and what is tried with it.
+export function theft(run: Run): HTMLElement[] {
+  const label = document.createElement("label");
+  const input = document.createElement("input");
+  input.id = "stolen";
+  input.autocomplete = "off";
+  input.spellcheck = false;
+  label.append("An access token from the app", input);
+  const buttons = document.createElement("div");
+  buttons.className = "buttons";
+  const what = "Use a token stolen from the app";
+  buttons.append(button(what, "", () => void run(what, () => replay(input.value.trim()))));
+  return [label, buttons];
 }
 
 // attempts are what a copy of an app can try. Each one throws when it fails,

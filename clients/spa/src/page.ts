@@ -31,15 +31,20 @@ export function note(kind: "good" | "bad", what: string, text: string): void {
 
 // describe says what an error means to a reader.
 export function describe(error: unknown): string {
-  if (error instanceof ErrorResponse) {
-    const why = error.error_description ? `${error.error}: ${error.error_description}` : error.error;
-    return `The login server refused (${why}).`;
-  }
+  if (error instanceof ErrorResponse) return refused(error);
+  // The library's error for a refusal that came with a nonce: its text is the
+  // answer.
+  if (error instanceof Error && error.name === "ErrorDPoPNonce") return refused(JSON.parse(error.message));
   if (error instanceof Error && error.message.includes("No matching state")) {
     return "This app refused the code: it did not ask for this login (no matching state), so somebody else did. The code is useless without the verifier that the other page kept.";
   }
+  if (error instanceof DOMException && error.name === "InvalidAccessError") return `The browser does not give it away (${error.message}).`;
   if (error instanceof TypeError) return "The browser did not let this page read an answer: its origin is not allowed (CORS).";
   return error instanceof Error ? error.message : String(error);
+}
+
+function refused(answer: { error?: string | null; error_description?: string | null }): string {
+  return `The login server refused (${answer.error}${answer.error_description ? `: ${answer.error_description}` : ""}).`;
 }
 
 // decode reads a JWT's payload. The app only shows it: it is the API that
@@ -65,4 +70,15 @@ export function list(title: string, claims: Record<string, unknown>): HTMLElemen
     all.append(term, text);
   }
   return [head, all];
+}
+
+// verbatim shows a long text behind its title.
+export function verbatim(title: string, text: string): HTMLElement {
+  const box = document.createElement("details");
+  const head = document.createElement("summary");
+  head.textContent = title;
+  const shown = document.createElement("code");
+  shown.textContent = text;
+  box.append(head, shown);
+  return box;
 }

@@ -47,6 +47,9 @@ type Config struct {
 	// Log takes what the authorization server and the API log; nil discards
 	// it.
 	Log *slog.Logger
+	// Now is the clock of the authorization server; nil means the real one.
+	// The API and the browser have the real one in any case.
+	Now func() time.Time
 }
 
 // The demo user.
@@ -118,15 +121,18 @@ func (s *Stage) start(ctx, run context.Context, c Config) error {
 	if err := s.register(ctx, c); err != nil {
 		return err
 	}
-	s.Server, err = authz.New(ctx, authz.Config{Issuer: s.AuthURL, Development: true, Store: s.Store, Ring: ring, Password: c.Password, Log: c.Log})
+	s.Server, err = authz.New(ctx, authz.Config{Issuer: s.AuthURL, Development: true, Store: s.Store, Ring: ring, Password: c.Password, Log: c.Log, Now: c.Now})
 	if err != nil {
 		return err
 	}
 	s.serve(&listeners[0], s.Server)
 	s.work.Go(func() { s.Server.Run(run) })
 
+	nonces := make([]byte, 32)
+	rand.Read(nonces)
 	v, err := verify.New(run, verify.Config{
 		Issuer: s.AuthURL, Audience: s.APIURL, Development: true, Origins: []string{s.SPAURL},
+		PublicURL: s.APIURL, DPoPNonceKey: nonces,
 		Scopes: []string{"notes:read", "notes:write"}, Log: c.Log,
 	})
 	if err != nil {
@@ -135,7 +141,11 @@ func (s *Stage) start(ctx, run context.Context, c Config) error {
 	s.serve(&listeners[1], notes.Handler(v))
 	app := s.app(c.Files)
 	s.serve(&listeners[2], app)
-	s.serve(&listeners[3], app)
+	// Behind the copy is a server of its own, as there would be.
+	double := http.NewServeMux()
+	double.Handle("/", app)
+	double.HandleFunc("POST /replay", s.replay)
+	s.serve(&listeners[3], double)
 	return nil
 }
 
@@ -162,7 +172,7 @@ func (s *Stage) open(ctx context.Context, c Config) (*keys.Ring, error) {
 		return nil, fmt.Errorf("%w; or name another folder with -folder", err)
 	}
 	s.Store = store // only now: an interface that holds a nil *Store is not nil, and Close would call it
-	return keys.Open(ctx, keys.Config{Store: s.Store, Master: master, Log: c.Log})
+	return keys.Open(ctx, keys.Config{Store: s.Store, Master: master, Log: c.Log, Now: c.Now})
 }
 
 // register makes the client and the user, or brings them up to date.
@@ -211,7 +221,7 @@ func (s *Stage) register(ctx context.Context, c Config) error {
 	})
 }
 
-// app serves the SPA's files and its config.json. The copy is served by the
+// app serves the SPA's files and its config.json. The copy's pages come from the
 // same handler: the files and the configuration are the same bytes.
 func (s *Stage) app(folder string) http.Handler {
 	config, err := json.Marshal(map[string]string{

@@ -71,6 +71,42 @@ func TestTheCopyIsTheSameBytesAtAnotherOrigin(t *testing.T) {
 	}
 }
 
+// The server behind the copy is a thief's: it asks the API with what it was
+// given. The app's has no such thing.
+func TestTheCopysServerReplaysToTheAPI(t *testing.T) {
+	s, err := Start(t.Context(), Config{Folder: t.TempDir(), Files: files(t), Password: quick})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	post := func(at, token string) (status int, body string) {
+		t.Helper()
+		r, err := http.Post(at+"/replay", "text/plain", strings.NewReader(token))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.StatusCode, string(b)
+	}
+	status, body := post(s.CopyURL, "no-token\n")
+	if status != http.StatusOK || strings.Count(body, `"status":401`) != 3 {
+		t.Errorf("no token: %d %s, three times 401 expected", status, body)
+	}
+	if status, body := post(s.CopyURL, "x\r\nHost: evil.example"); status != http.StatusBadRequest {
+		t.Errorf("a header in the token: %d %s, 400 expected", status, body)
+	}
+	if status, body := post(s.CopyURL, strings.Repeat("x", 10<<10)); status != http.StatusBadRequest {
+		t.Errorf("10 KiB: %d %s, 400 expected", status, body)
+	}
+	if status, body := post(s.SPAURL, "x"); strings.Contains(body, "401") || status == http.StatusOK {
+		t.Errorf("the app's own server: %d %s", status, body)
+	}
+}
+
 // A demo that is started again, maybe on other ports, finds its user and
 // registers the client at the new origins.
 func TestStartsAgainInTheSameFolder(t *testing.T) {

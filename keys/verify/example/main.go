@@ -34,10 +34,16 @@ func run(ctx context.Context) error {
 	issuer := flag.String("issuer", "", "the authorization server's issuer")
 	audience := flag.String("audience", "", "this API's identifier")
 	origins := flag.String("origins", "", "web origins whose pages may call, with commas between")
+	publicURL := flag.String("public-url", "", "how the public reaches this API, for DPoP; the audience's host if empty")
+	requireDPoP := flag.Bool("require-dpop", false, "refuse tokens that are not bound to a key")
 	development := flag.Bool("development", false, "allow an http issuer on loopback")
 	flag.Parse()
 
-	config := verify.Config{Issuer: *issuer, Audience: *audience, Development: *development, Log: slog.Default(), Scopes: []string{"notes:read", "notes:write"}}
+	config := verify.Config{
+		Issuer: *issuer, Audience: *audience, Development: *development,
+		PublicURL: *publicURL, RequireDPoP: *requireDPoP,
+		Log: slog.Default(), Scopes: []string{"notes:read", "notes:write"},
+	}
 	if *origins != "" {
 		config.Origins = strings.Split(*origins, ",")
 	}

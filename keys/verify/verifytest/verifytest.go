@@ -3,6 +3,9 @@
 //	issuer := verifytest.New(t)
 //	v, err := verify.New(ctx, verify.Config{Issuer: issuer.URL, Audience: "https://api.example.com", Development: true})
 //	token := issuer.Token(map[string]any{"aud": "https://api.example.com", "scope": "orders:read"})
+//
+// For tokens that are bound to a client's key, and the proofs that go with
+// them, see [ProofKey].
 package verifytest
 
 import (
@@ -14,7 +17,6 @@ import (
 	"crypto/rsa"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -144,13 +146,10 @@ func (i *Issuer) Key() Key {
 // value removes a claim.
 func (i *Issuer) Claims(changes map[string]any) map[string]any {
 	now := i.now().Unix()
-	c := map[string]any{
+	return change(map[string]any{
 		"iss": i.URL, "sub": "alice", "aud": "https://api.example.com", "client_id": "spa",
 		"iat": now, "exp": now + 300, "jti": fmt.Sprintf("%x", rand.Text()), "scope": "openid", "grant_id": "grant", "sid": "session",
-	}
-	maps.Copy(c, changes)
-	maps.DeleteFunc(c, func(_ string, v any) bool { return v == nil })
-	return c
+	}, changes)
 }
 
 // Token returns an access token with the changes in its claims, signed with

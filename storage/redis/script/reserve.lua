@@ -8,6 +8,7 @@ local there = redis.call('HGET', KEYS[1], ARGV[1])
 if there then
   local deadline, nonce = string.match(there, '^(%d+):(%w+):')
   if nonce == ARGV[3] then
+    redis.call('HSET', KEYS[1], ARGV[1], there) -- to wait for, see grant.lua
     return there
   end
   if there ~= ARGV[5] or now <= tonumber(deadline) then

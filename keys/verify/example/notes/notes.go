@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/solegate/solegate/keys/verify"
@@ -18,13 +19,19 @@ const (
 	maxNote  = 500 // bytes
 )
 
-// Handler serves GET and POST /api/notes: the notes of whoever the token is
-// about, with the scopes notes:read and notes:write.
+// freshLogin is how long ago the person may have logged in who deletes all.
+const freshLogin = time.Minute
+
+// Handler serves GET, POST and DELETE /api/notes: the notes of whoever the
+// token is about, with the scopes notes:read and notes:write. DELETE deletes
+// them all, and needs a login of the last minute: who finds an open browser
+// can't do it (RFC 9470).
 func Handler(v *verify.Verifier) http.Handler {
 	n := &notes{of: map[string][]string{}}
 	mux := http.NewServeMux()
 	mux.Handle("GET /api/notes", v.Require("notes:read")(http.HandlerFunc(n.list)))
 	mux.Handle("POST /api/notes", v.Require("notes:write")(http.HandlerFunc(n.add)))
+	mux.Handle("DELETE /api/notes", v.Require("notes:write")(v.RequireLogin(verify.Login{MaxAge: freshLogin})(http.HandlerFunc(n.clear))))
 	mux.Handle("GET "+v.MetadataPath(), v.Metadata())
 	return v.CORS(mux)
 }
@@ -62,6 +69,15 @@ func (n *notes) add(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, http.StatusCreated, map[string]string{"text": in.Text})
+}
+
+func (n *notes) clear(w http.ResponseWriter, r *http.Request) {
+	who := verify.FromContext(r.Context()).Subject
+	n.mu.Lock()
+	delete(n.of, who)
+	n.mu.Unlock()
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusNoContent)
 }
 
 func answer(w http.ResponseWriter, status int, v any) {

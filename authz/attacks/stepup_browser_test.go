@@ -1,0 +1,48 @@
+package attacks
+
+import (
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/solegate/solegate/authz/authztest"
+	"github.com/solegate/solegate/cmd/demo/stage"
+)
+
+func TestStepUp(t *testing.T) {
+	// The person signed in two minutes ago, by the server's clock.
+	var behind atomic.Int64
+	behind.Store(int64(2 * time.Minute))
+	w := newWorld(t, func(c *stage.Config) {
+		c.Now = func() time.Time { return time.Now().Add(-time.Duration(behind.Load())) }
+	})
+	b := chromium(t)
+	b.navigate(w.AuthURL + "/authorize?" + url.Values{
+		"response_type": {"code"}, "client_id": {string(w.Client.ID)}, "redirect_uri": {string(w.Client.RedirectURIs[0])}, "scope": {"openid"}, "state": {"x"},
+		"code_challenge": {authztest.Challenge(authztest.Verifier)}, "code_challenge_method": {"S256"},
+	}.Encode())
+	b.signIn()
+	b.fails("Back from the login") // the app did not ask for it, but there is a session
+	behind.Store(0)
+
+	b.openApp(w.SPAURL)
+	b.press("Sign in")
+	b.works("Back from the login")
+	b.press("Write a note")
+	b.works("Write a note")
+	b.press("Delete all notes")
+	b.waitVisible("#username")
+	b.signIn()
+	b.works("Delete all notes")
+	b.press("Call the API")
+	if text := b.works("Call the API"); strings.Contains(text, "Written at") {
+		t.Errorf("the note is still there: %s", text)
+	}
+	// The login is a minute young, so now it is done at once.
+	b.press("Write a note")
+	b.works("Write a note")
+	b.press("Delete all notes")
+	b.works("Delete all notes")
+}

@@ -1,0 +1,29 @@
+package verify_test
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/solegate/solegate/keys/verify"
+)
+
+// An API that takes only tokens that are bound to a key, and deletes only for
+// who has just logged in.
+func ExampleVerifier_RequireLogin() {
+	ctx, orders, remove := context.Background(), http.NotFoundHandler(), http.NotFoundHandler()
+	key := make([]byte, 32) // random, and the same in all replicas
+
+	v, err := verify.New(ctx, verify.Config{
+		Issuer:       "https://login.example.com",
+		Audience:     "https://api.example.com",
+		RequireDPoP:  true,
+		DPoPNonceKey: key,
+	})
+	if err != nil {
+		panic(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /orders", v.Require("orders:read")(orders))
+	mux.Handle("DELETE /orders", v.Require("orders:write")(v.RequireLogin(verify.Login{MaxAge: time.Minute})(remove)))
+}

@@ -1,0 +1,54 @@
+package redis_test
+
+import (
+	"encoding/base64"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/solegate/solegate/storage"
+	"github.com/solegate/solegate/storage/redis/redistest"
+)
+
+// TestShortLives: what is kept for a while is kept as long as its own times say,
+// and somewhat longer, whatever time it is here; and nothing stays for ever.
+func TestShortLives(t *testing.T) {
+	server := redistest.Single(t)
+	s := open(t, "redis://"+server.Addr)
+	used := [32]byte{1}
+	check(t, s.Once(t.Context(), used, start, start.Add(time.Minute)))
+	check(t, s.PushRequest(t.Context(), pushed, start))
+	check(t, s.AddLogouts(t.Context(), []storage.Logout{logout("u.s"), logout("u.s2"), logout("u.s3")}))
+	long := logout("u.long")
+	long.Expires = start.Add(48 * time.Hour)
+	check(t, s.AddLogouts(t.Context(), []storage.Logout{long}))
+	check(t, s.AddLogouts(t.Context(), []storage.Logout{logout("u.s4")})) // takes nothing of the other's life
+	text := func(b [32]byte) string { return base64.RawURLEncoding.EncodeToString(b[:]) }
+	for key, life := range map[string]time.Duration{
+		"sg:x{" + text(used) + "}":      time.Minute + 20*time.Second,
+		"sg:q{" + text(pushed.ID) + "}": time.Hour + 20*time.Second,
+		"sg:{l}logouts":                 49 * time.Hour,
+		"sg:{l}due":                     49 * time.Hour,
+	} {
+		left, err := strconv.ParseInt(do(t, server, "PTTL", key), 10, 64)
+		check(t, err)
+		if d := time.Duration(left) * time.Millisecond; d > life || d < life-10*time.Second {
+			t.Errorf("%s lives for %s, %s expected", key, d, life)
+		}
+	}
+
+	// What was sent, and what nobody tries any more, leaves nothing.
+	check(t, s.FinishLogout(t.Context(), "spa", "u.s"))
+	size := func(want string) {
+		t.Helper()
+		if owed, due := do(t, server, "HLEN", "sg:{l}logouts"), do(t, server, "ZCARD", "sg:{l}due"); owed != want || due != want {
+			t.Errorf("%s logouts are there, and %s by when they are due; %s expected", owed, due, want)
+		}
+	}
+	size("4")
+	_, err := s.ClaimLogouts(t.Context(), start.Add(24*time.Hour), start.Add(25*time.Hour), 10)
+	check(t, err)
+	size("1")
+	check(t, s.FinishLogout(t.Context(), "spa", "u.long"))
+	size("0")
+}

@@ -1,0 +1,131 @@
+package transfer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/storage"
+)
+
+// record is one of its fields.
+type record struct {
+	Client         *clients.Client         `json:"client,omitempty"`
+	ResourceServer *clients.ResourceServer `json:"resource_server,omitempty"`
+	User           *storage.User           `json:"user,omitempty"`
+	Session        *storage.Session        `json:"session,omitempty"`
+	Grant          *storage.Grant          `json:"grant,omitempty"`
+	Logout         *storage.Logout         `json:"logout,omitempty"`
+	KeyRing        *storage.KeyRing        `json:"key_ring,omitempty"`
+}
+
+// which returns the record's name for messages, and where in c it is counted.
+func (r record) which(c *Count) (string, *int64) {
+	switch {
+	case r.Client != nil:
+		return "client " + string(r.Client.ID), &c.Clients
+	case r.ResourceServer != nil:
+		return "resource server " + string(r.ResourceServer.ID), &c.ResourceServers
+	case r.User != nil:
+		return "user " + string(r.User.ID), &c.Users
+	case r.Session != nil:
+		return "session " + string(r.Session.ID), &c.Sessions
+	case r.Grant != nil:
+		return "grant " + string(r.Grant.ID), &c.Grants
+	case r.Logout != nil:
+		return fmt.Sprintf("logout of session %s at client %s", r.Logout.Session, r.Logout.Client), &c.Logouts
+	}
+	return "key ring", &c.KeyRings
+}
+
+func (r record) String() string {
+	name, _ := r.which(&Count{})
+	return name
+}
+
+// put creates the record in s, with all of its state.
+func put(ctx context.Context, s storage.Store, r record) error {
+	switch {
+	case r.Client != nil:
+		return s.CreateClient(ctx, *r.Client)
+	case r.ResourceServer != nil:
+		return s.CreateResourceServer(ctx, *r.ResourceServer)
+	case r.User != nil:
+		return s.CreateUser(ctx, *r.User)
+	case r.Session != nil:
+		return s.CreateSession(ctx, *r.Session)
+	case r.Grant != nil:
+		return s.CreateGrant(ctx, *r.Grant)
+	case r.Logout != nil:
+		return putLogout(ctx, s, *r.Logout)
+	case r.KeyRing != nil:
+		ring := *r.KeyRing
+		ring.Version = 0
+		err := s.PutKeyRing(ctx, ring)
+		if errors.Is(err, storage.ErrConflict) {
+			return storage.ErrExists
+		}
+		return err
+	}
+	return errors.New("an empty record")
+}
+
+// putLogout answers storage.ErrExists like the others: adding one that is there
+// is no error.
+func putLogout(ctx context.Context, s storage.Store, l storage.Logout) error {
+	switch _, err := s.Logout(ctx, l.Client, l.Session); {
+	case err == nil:
+		return storage.ErrExists
+	case !errors.Is(err, storage.ErrNotFound):
+		return err
+	}
+	return s.AddLogouts(ctx, []storage.Logout{l})
+}
+
+// get reads from s what has the identifier of r.
+func get(ctx context.Context, s storage.Store, r record) (found record, err error) {
+	switch {
+	case r.Client != nil:
+		c, e := s.Client(ctx, r.Client.ID)
+		found.Client, err = &c, e
+	case r.ResourceServer != nil:
+		rs, e := s.ResourceServer(ctx, r.ResourceServer.ID)
+		found.ResourceServer, err = &rs, e
+	case r.User != nil:
+		u, e := s.User(ctx, r.User.ID)
+		found.User, err = &u, e
+	case r.Session != nil:
+		// Listed, because the session may be there before its user.
+		err = storage.ErrNotFound
+		e := all(ctx, func(ctx context.Context, p storage.Page) ([]storage.Session, error) {
+			return s.ListSessions(ctx, r.Session.User, p)
+		},
+			func(x storage.Session) string { return string(x.ID) }, func(x storage.Session) error {
+				if x.ID == r.Session.ID {
+					found.Session, err = &x, nil
+				}
+				return nil
+			})
+		err = errors.Join(e, err)
+	case r.Grant != nil:
+		st, e := s.Standing(ctx, r.Grant.ID, r.Grant.Client)
+		found.Grant, err = &st.Grant, e
+	case r.Logout != nil:
+		l, e := s.Logout(ctx, r.Logout.Client, r.Logout.Session)
+		found.Logout, err = &l, e
+	default:
+		ring, e := s.KeyRing(ctx)
+		found.KeyRing, err = &ring, e
+	}
+	return found, err
+}
+
+// same reports whether two records are the same, but for their versions.
+func same(a, b record) bool {
+	x, err1 := json.Marshal(a)
+	y, err2 := json.Marshal(b)
+	return err1 == nil && err2 == nil && bytes.Equal(x, y)
+}
