@@ -116,7 +116,7 @@ func (s *Store) TouchSession(ctx context.Context, id storage.SessionID, seen, id
 
 // EndSession implements [storage.Sessions].
 func (s *Store) EndSession(ctx context.Context, id storage.SessionID, at time.Time) error {
-	return s.do(ctx, write{script: touchScript, keys: []string{s.sessionKey(id)}, args: []any{times(time.Time{}, time.Time{}, at)}, repeat: harmless, lasting: true})
+	return s.do(ctx, write{script: touchScript, keys: []string{s.sessionKey(id)}, args: []any{times(time.Time{}, time.Time{}, at)}, repeat: harmless, lasting: true, ends: true})
 }
 
 // ListSessions implements [storage.Sessions].
