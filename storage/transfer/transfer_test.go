@@ -51,6 +51,14 @@ func onRedis(t testing.TB) storage.Store {
 	return s
 }
 
+func onCluster(t testing.TB) storage.Store {
+	t.Helper()
+	s, err := redis.Open(t.Context(), redis.Config{URL: redistest.NewCluster(t).URL()})
+	check(t, err)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
 const (
 	people     = 60
 	thumbprint = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
@@ -112,6 +120,8 @@ func TestCopy(t *testing.T) {
 		"SQLiteToRedis":  {onSQLite, onRedis},
 		"RedisToSQLite":  {onRedis, onSQLite},
 		"SQLiteToSQLite": {onSQLite, onSQLite},
+		"RedisToCluster": {onRedis, onCluster},
+		"ClusterToRedis": {onCluster, onRedis},
 	} {
 		t.Run(name, func(t *testing.T) {
 			from, to := stores[0](t), stores[1](t)
