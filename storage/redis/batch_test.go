@@ -110,11 +110,16 @@ func TestNodesAreForgotten(t *testing.T) {
 		s.batcher(node, replicas)
 		return node
 	}
+	s.connect(&location{topology: cluster, addrs: []string{"127.0.0.1:4"}, timeout: 100 * time.Millisecond, connectionsPerNode: 1})
+	defer s.spread.Close()
 	stays, goes, moved := node("127.0.0.1:1"), node("127.0.0.1:2"), node("127.0.0.1:3")
 	back := node("127.0.0.1:3")
 	goes.Close()
 	moved.Close()
-	s.forget()
+	s.spread.MasterForKey(t.Context(), "key") // nobody is there, but that is a node
+	if s.nodeAt("127.0.0.1:4") == nil {
+		t.Fatal("no node was added")
+	}
 	count := 0
 	s.batchers.Range(func(l, _ any) bool {
 		if n := l.(lane).node; n != stays && n != back {

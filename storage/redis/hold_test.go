@@ -139,6 +139,22 @@ func TestEndsAreOnDisk(t *testing.T) {
 	want(t, revoke(three), storage.ErrUnknown)
 }
 
+// TestDiskTakesLonger: the disk has a time limit of its own, on top of the other.
+func TestDiskTakesLonger(t *testing.T) {
+	n := newNewer(t, redistest.Single(t, "--appendfsync", "always"))
+	s := open(t, with("redis://"+n.Addr, "fsync=5s", "timeout=300ms"))
+	ctx := t.Context()
+	check(t, s.CreateUser(ctx, storage.User{ID: "u", Name: "alice"}))
+	check(t, s.CreateGrant(ctx, grant("u.s.g")))
+	u, err := s.User(ctx, "u")
+	check(t, err)
+	u.Name = "bob" // several trips
+	n.takes = 500 * time.Millisecond
+	check(t, s.UpdateUser(ctx, u))
+	check(t, s.RevokeGrant(ctx, "u.s.g", start, "test"))
+	check(t, s.RemoveUser(ctx, "u"))
+}
+
 // TestDiskInspected: who asks for the disk is not told that a thing is on it
 // by a server that can't know.
 func TestDiskInspected(t *testing.T) {
