@@ -90,7 +90,7 @@
 // whose old token came again don't wait, for a refresh would take as long: when
 // the power fails, those of the last second may come back undone. It needs Redis
 // 7.2 or newer, or Valkey; Open refuses a server that says too soon that
-// something is on disk, as some releases do.
+// something is on disk, as some releases do, and takes two seconds to see that.
 package redis
 
 import (
