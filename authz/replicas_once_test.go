@@ -7,15 +7,19 @@ import (
 	"testing"
 
 	"github.com/solegate/solegate/authz/authztest"
+	"github.com/solegate/solegate/storage/redis/redistest"
 )
 
 // TestReplicasUseUpOnce: what is good once is good once among all servers, on
 // Redis, however many ask at the same moment: a proof, an assertion, a pushed
 // request.
-func TestReplicasUseUpOnce(t *testing.T) { onRedis(t, testReplicasUseUpOnce) }
+func TestReplicasUseUpOnce(t *testing.T) {
+	t.Run("Single", func(t *testing.T) { testReplicasUseUpOnce(t, "redis://"+redistest.Single(t).Addr) })
+	t.Run("Cluster", func(t *testing.T) { testReplicasUseUpOnce(t, redistest.NewCluster(t).URL()) })
+}
 
 func testReplicasUseUpOnce(t *testing.T, location string) {
-	s, _ := replicas(t, location)
+	s, _ := replicas(t, location, 3)
 	key := s.Key()
 	c, signer := backend(t, s, nil)
 	tokens := s.With(key).SignIn("alice")

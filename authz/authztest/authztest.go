@@ -32,6 +32,7 @@ import (
 
 	"github.com/solegate/solegate/authz"
 	"github.com/solegate/solegate/authz/audit"
+	"github.com/solegate/solegate/authz/backchannel"
 	"github.com/solegate/solegate/authz/login/password"
 	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/clients"
@@ -61,6 +62,9 @@ type Server struct {
 	Path     string        // of the SQLite file
 	Skew     time.Duration // how far this server's clock is ahead of Clock
 	Password *password.Hasher
+	// Turns is how many requests the proxy of NewReplicas has sent on: the next
+	// one goes to the replica of that number, counted round.
+	Turns *atomic.Int64
 
 	key *Key // that the app proves, or nil
 }
@@ -133,10 +137,10 @@ func newClock() *Clock { return &Clock{now: time.Date(2026, 11, 23, 12, 0, 0, 0,
 // and otherwise is the first of them.
 func NewReplicas(tb testing.TB, stores []storage.Store, skews []time.Duration) (*Server, []*Server) {
 	tb.Helper()
-	var next atomic.Int64
+	turns := &atomic.Int64{}
 	targets := make([]http.Handler, len(stores))
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		targets[next.Add(1)%int64(len(targets))].ServeHTTP(w, r)
+		targets[(turns.Add(1)-1)%int64(len(targets))].ServeHTTP(w, r)
 	}))
 	tb.Cleanup(web.Close)
 	log, clock := &Log{}, newClock()
@@ -150,7 +154,7 @@ func NewReplicas(tb testing.TB, stores []storage.Store, skews []time.Duration) (
 		replicas[i] = s
 	}
 	front := *replicas[0]
-	front.Address = web.URL
+	front.Address, front.Turns = web.URL, turns
 	front.populate()
 	return &front, replicas
 }
@@ -192,7 +196,8 @@ func (s *Server) start(options []func(*authz.Config)) {
 	s.Ring, err = keys.Open(tb.Context(), keys.Config{Store: s.Store, Master: master, Now: s.now})
 	check(tb, err)
 	log := slog.New(slog.NewJSONHandler(s.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	s.Revoker = revocation.New(s.Store, audit.New(log), s.now)
+	// An operator's, beside the server: it adds to the same queue.
+	s.Revoker = revocation.New(s.Store, audit.New(log), s.now, backchannel.NewQueue(s.Store, log, s.now))
 	s.Password, err = password.New(Quick, nil)
 	check(tb, err)
 

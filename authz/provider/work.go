@@ -212,6 +212,10 @@ func (w *work) spend(ctx context.Context) error {
 		if w.refreshTokenGranted() {
 			r.Expires = w.familyExpires()
 			r.IdleExpires = earlier(w.now.Add(w.refreshIdle()), r.Expires)
+		} else if w.client.BackchannelLogoutURI != "" {
+			// Nothing can be had of it any more, but it says who is to be
+			// told when the session ends.
+			r.Expires = w.standing.Session.Expires
 		}
 		err = p.Grants.Redeem(ctx, r)
 	} else {

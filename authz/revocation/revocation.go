@@ -72,9 +72,18 @@ func Blocked(u storage.User, now time.Time) bool {
 
 // Revoker ends things.
 type Revoker struct {
-	store Store
-	audit *audit.Log
-	now   func() time.Time
+	store  Store
+	audit  *audit.Log
+	now    func() time.Time
+	notify Notifier
+}
+
+// Notifier is told of every end of a login session, before and after.
+type Notifier interface {
+	// Ending is told that session s of u, or if s is empty every session of u,
+	// is about to end. ended is called once that is written, and not at all if
+	// it is not known to be.
+	Ending(ctx context.Context, u storage.UserID, s storage.SessionID) (ended func())
 }
 
 // Store is what a Revoker needs of [storage.Store].
@@ -85,9 +94,9 @@ type Store interface {
 	storage.Grants
 }
 
-// New returns a Revoker. now is the clock.
-func New(s Store, a *audit.Log, now func() time.Time) *Revoker {
-	return &Revoker{store: s, audit: a, now: now}
+// New returns a Revoker. now is the clock; nil for n tells nobody.
+func New(s Store, a *audit.Log, now func() time.Time, n Notifier) *Revoker {
+	return &Revoker{store: s, audit: a, now: now, notify: n}
 }
 
 // BlockUser refuses the user's logins and refreshes until the given time (the
@@ -95,9 +104,11 @@ func New(s Store, a *audit.Log, now func() time.Time) *Revoker {
 // grants. Access tokens already issued live out their few minutes.
 func (r *Revoker) BlockUser(ctx context.Context, id storage.UserID, reason string, until time.Time) error {
 	now := r.now()
-	err := r.user(ctx, id, func(u *storage.User) {
-		u.Block = &storage.Block{Reason: reason, At: now, Until: until}
-		u.Epoch++
+	err := r.ends(ctx, id, "", func() error {
+		return r.user(ctx, id, func(u *storage.User) {
+			u.Block = &storage.Block{Reason: reason, At: now, Until: until}
+			u.Epoch++
+		})
 	})
 	return r.record(ctx, err, "block user", audit.Event{What: "user blocked", User: id, Reason: reason})
 }
@@ -111,23 +122,27 @@ func (r *Revoker) UnblockUser(ctx context.Context, id storage.UserID) error {
 // RevokeUser ends all of the user's sessions and grants. The user may log in
 // again.
 func (r *Revoker) RevokeUser(ctx context.Context, id storage.UserID, reason string) error {
-	err := r.user(ctx, id, func(u *storage.User) { u.Epoch++ })
+	err := r.ends(ctx, id, "", func() error {
+		return r.user(ctx, id, func(u *storage.User) { u.Epoch++ })
+	})
 	return r.record(ctx, err, "revoke user", audit.Event{What: "user revoked", User: id, Reason: reason})
 }
 
 // SetPassword stores the encoded Argon2id hash and ends all of the user's
 // sessions and grants: whoever knew the old password is out.
 func (r *Revoker) SetPassword(ctx context.Context, id storage.UserID, encoded string) error {
-	err := r.user(ctx, id, func(u *storage.User) {
-		u.Password = encoded
-		u.Epoch++
+	err := r.ends(ctx, id, "", func() error {
+		return r.user(ctx, id, func(u *storage.User) {
+			u.Password = encoded
+			u.Epoch++
+		})
 	})
 	return r.record(ctx, err, "set password", audit.Event{What: "password changed", User: id})
 }
 
 // RemoveUser removes the account; its sessions and grants are dead with it.
 func (r *Revoker) RemoveUser(ctx context.Context, id storage.UserID) error {
-	err := r.store.RemoveUser(ctx, id)
+	err := r.ends(ctx, id, "", func() error { return r.store.RemoveUser(ctx, id) })
 	return r.record(ctx, err, "remove user", audit.Event{What: "user removed", User: id})
 }
 
@@ -161,8 +176,21 @@ func (r *Revoker) RevokeGrant(ctx context.Context, id storage.GrantID, reason st
 
 // EndSession ends a login session and with it all of its grants.
 func (r *Revoker) EndSession(ctx context.Context, id storage.SessionID, reason string) error {
-	err := r.store.EndSession(ctx, id, r.now())
+	err := r.ends(ctx, id.User(), id, func() error { return r.store.EndSession(ctx, id, r.now()) })
 	return r.record(ctx, err, "end session", audit.Event{What: "session ended", Session: id, Reason: reason})
+}
+
+// ends announces the end of session s of u, or of all of them, and does it.
+func (r *Revoker) ends(ctx context.Context, u storage.UserID, s storage.SessionID, do func() error) error {
+	if r.notify == nil {
+		return do()
+	}
+	ended := r.notify.Ending(ctx, u, s)
+	if err := do(); err != nil {
+		return err
+	}
+	ended()
+	return nil
 }
 
 func (r *Revoker) record(ctx context.Context, err error, doing string, e audit.Event) error {
