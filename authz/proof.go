@@ -20,7 +20,7 @@ func (s *Server) proved(t *tokenRequest) error {
 	if err != nil {
 		return err
 	}
-	if proof == nil && t.client.MustProve() && t.r.URL.Path == "/token" {
+	if proof == nil && t.client.MustProve() && t.at == atToken {
 		return oauth.Errorf(oauth.InvalidDPoPProof, "A DPoP proof is required.", "client %s must prove its key", t.client.ID)
 	}
 	t.proof = proof
