@@ -237,7 +237,6 @@ type Store interface {
 	Keys
 	Counters
 	Replays
-	PushedRequests
 	Logouts
 
 	// Ready answers nil when the store can read and write now.
@@ -246,8 +245,8 @@ type Store interface {
 	// Sweep removes at most limit records that nothing can need at now:
 	// grants past Expires (and codes never redeemed past CodeExpires by an
 	// hour), sessions past Expires, counters of past windows, what Once
-	// remembers, pushed requests and logouts past their time. It returns how
-	// many; fewer than limit means that nothing is left. The space is reused.
+	// remembers, and logouts past their time. It returns how many; fewer than
+	// limit means that nothing is left. The space is reused.
 	// An engine that removes records when their time has come, by a clock of
 	// its own, leaves it nothing to do.
 	Sweep(ctx context.Context, now time.Time, limit int) (int, error)
@@ -267,7 +266,7 @@ type Page struct {
 	Limit int
 }
 
-// Clients keeps the registered SPAs, by ID.
+// Clients keeps the registered clients, by ID.
 type Clients interface {
 	// Client returns ErrNotFound when there is none.
 	Client(ctx context.Context, id clients.ID) (clients.Client, error)
