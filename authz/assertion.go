@@ -17,12 +17,10 @@ import (
 
 const badAssertion = "The client_assertion is invalid, expired or was used before."
 
-// Bounds of an assertion: its size in bytes, how long it may live, and how far
-// two clocks may differ.
+// Bounds of an assertion: its size in bytes, and how long it may live.
 const (
-	maxAssertion       = 8 << 10
-	maxAssertionLife   = 10 * time.Minute
-	maxAssertionLeeway = 10 * time.Second
+	maxAssertion     = 8 << 10
+	maxAssertionLife = 10 * time.Minute
 )
 
 // assertion is a client assertion that was checked (RFC 7523 §3).
@@ -150,7 +148,7 @@ func (s *Server) checkAssertion(text, subject string, registered func() ([]clien
 	}
 	var audience string
 	now := s.Now()
-	ahead := float64(now.Add(maxAssertionLeeway).Unix())
+	ahead := float64(now.Add(clockLeeway).Unix())
 	switch {
 	case claims.Issuer != subject || claims.Subject != subject:
 		return nil, errors.New("its iss and sub are not both the client's identifier")
@@ -168,6 +166,6 @@ func (s *Server) checkAssertion(text, subject string, registered func() ([]clien
 	return &assertion{
 		replay: sha256.Sum256([]byte("client assertion\x00" + subject + "\x00" + claims.ID)),
 		// A server whose clock is behind accepts it for longer.
-		expires: time.Unix(int64(*claims.Expires)+1, 0).Add(maxAssertionLeeway),
+		expires: time.Unix(int64(*claims.Expires)+1, 0).Add(clockLeeway),
 	}, nil
 }
