@@ -1,57 +1,28 @@
 package authztest
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
-	"maps"
 	"net/http"
-	"testing"
-	"time"
 
-	"github.com/go-jose/go-jose/v4"
+	"github.com/solegate/solegate/keys/verify/verifytest"
 )
 
 // Key is a DPoP key, as a browser holds it.
-type Key struct {
-	JKT string // its thumbprint
-
-	tb      testing.TB
-	private *ecdsa.PrivateKey
-	now     func() time.Time
-}
+type Key struct{ *verifytest.ProofKey }
 
 // Key returns a new key whose proofs are dated by the server's clock.
 func (s *Server) Key() *Key {
 	s.TB.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(s.TB, err)
-	thumbprint, err := (&jose.JSONWebKey{Key: private.Public()}).Thumbprint(crypto.SHA256)
-	check(s.TB, err)
-	return &Key{JKT: base64.RawURLEncoding.EncodeToString(thumbprint), tb: s.TB, private: private, now: s.now}
+	k := verifytest.NewKey(s.TB)
+	k.SetClock(s.now)
+	return &Key{k}
 }
 
 // Proof returns a good proof for a request (RFC 9449 §4.2), but for the changes
 // in its claims; a nil value removes a claim.
 func (k *Key) Proof(method, uri string, changes map[string]any) string {
-	k.tb.Helper()
-	claims := map[string]any{"htm": method, "htu": uri, "iat": k.now().Unix(), "jti": rand.Text()}
-	maps.Copy(claims, changes)
-	maps.DeleteFunc(claims, func(_ string, v any) bool { return v == nil })
-	payload, err := json.Marshal(claims)
-	check(k.tb, err)
-	options := (&jose.SignerOptions{EmbedJWK: true}).WithType("dpop+jwt")
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: k.private}, options)
-	check(k.tb, err)
-	jws, err := signer.Sign(payload)
-	check(k.tb, err)
-	proof, err := jws.CompactSerialize()
-	check(k.tb, err)
-	return proof
+	return k.ProofKey.Proof(method, uri, "", changes)
 }
 
 // ATH is the hash of an access token in a proof (RFC 9449 §4.2).
