@@ -106,7 +106,7 @@ func New(ctx context.Context, c Config) (*Verifier, error) {
 		v.replays = newMemory(maxReplays, c.Now, c.Log)
 	}
 	if len(c.DPoPNonceKey) > 0 {
-		v.nonces = dpop.NewNonces([32]byte(c.DPoPNonceKey), 0)
+		v.nonces = dpop.NewNonces([32]byte(c.DPoPNonceKey))
 	}
 	v.keys = newKeySet(&v.config)
 	v.metadata, v.body = v.describe()
