@@ -84,7 +84,7 @@ func New(_ context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	if s.provider, err = provider.New(provider.Config{
-		Issuer: c.Issuer, Grants: c.Store, Ring: c.Ring, Audit: s.audit,
+		Issuer: c.Issuer, Grants: c.Store, Revoker: s.revoker, Ring: c.Ring, Audit: s.audit,
 		AccessTokenAlg: c.AccessTokenAlg,
 		AccessToken:    c.Lifetimes.AccessToken, IDToken: c.Lifetimes.IDToken, Code: c.Lifetimes.Code,
 		RefreshIdle: c.Lifetimes.RefreshIdle, RefreshLife: c.Lifetimes.RefreshLife, RefreshGrace: c.Lifetimes.RefreshGrace,
