@@ -147,3 +147,67 @@ func TestC19BehindAProxyThatEndsTLS(t *testing.T) {
 		}
 	}
 }
+
+// TestD24EndsWhileTokensAreAskedFor: whatever is handed out while something
+// ends is dead afterwards.
+func TestD24EndsWhileTokensAreAskedFor(t *testing.T) {
+	for name, end := range map[string]func(*testing.T, *authztest.Server) error{
+		"user blocked": func(t *testing.T, s *authztest.Server) error {
+			return s.Revoker.BlockUser(t.Context(), s.User("alice").ID, "abuse", time.Time{})
+		},
+		"session ended": func(t *testing.T, s *authztest.Server) error {
+			return s.Revoker.EndSession(t.Context(), grantsOf(t, s)[0].Session, "x")
+		},
+		"grant revoked": func(t *testing.T, s *authztest.Server) error {
+			return s.Revoker.RevokeGrant(t.Context(), grantsOf(t, s)[0].ID, "x")
+		},
+		"client disabled": func(t *testing.T, s *authztest.Server) error { return s.Revoker.DisableClient(t.Context(), "spa") },
+		"its own tokens":  func(t *testing.T, s *authztest.Server) error { return s.Revoker.DisableClient(t.Context(), "backend") },
+	} {
+		s := authztest.New(t)
+		active := introspecting(t, s)
+		c, signer := backend(s, nil)
+		key := s.Key()
+		apps := []*authztest.Server{s.With(key), s.Replica().With(key)}
+		first := apps[0].SignIn("alice")
+		ask := func(i int) authztest.Tokens {
+			if name == "its own tokens" {
+				return post(t, apps[i%2], "/token", signer.Sign(url.Values{"grant_type": {"client_credentials"}}, c.ID, nil))
+			}
+			return apps[i%2].Refresh(first.RefreshToken)
+		}
+		if got := ask(0); got.Status != http.StatusOK || !active(got.AccessToken) {
+			t.Fatalf("%s: the honest request: %+v", name, got)
+		}
+		var mu sync.Mutex
+		got := []authztest.Tokens{first}
+		var all sync.WaitGroup
+		for i := range 30 {
+			all.Go(func() {
+				if i == 15 {
+					if err := end(t, s); err != nil {
+						t.Error(err)
+					}
+					return
+				}
+				if tokens := ask(i); tokens.Status == http.StatusOK {
+					mu.Lock()
+					defer mu.Unlock()
+					got = append(got, tokens)
+				}
+			})
+		}
+		all.Wait()
+		for _, tokens := range got {
+			if name == "its own tokens" && tokens.RefreshToken != "" {
+				continue // alice's, of the other client
+			}
+			if active(tokens.AccessToken) {
+				t.Errorf("%s: an access token lives on", name)
+			}
+			if tokens.RefreshToken != "" && apps[0].Refresh(tokens.RefreshToken).Status == http.StatusOK {
+				t.Errorf("%s: a refresh token lives on", name)
+			}
+		}
+	}
+}

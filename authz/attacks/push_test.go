@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/solegate/solegate/authz/authztest"
+	"github.com/solegate/solegate/clients"
 )
 
 // finish opens a pushed request, signs alice in if she is not, and returns what
@@ -233,5 +234,38 @@ func TestA8PollutionElsewhere(t *testing.T) {
 	}
 	if !active(tokens.AccessToken) || s.UserInfo(tokens.AccessToken) != http.StatusOK || s.Refresh(tokens.RefreshToken).Status != http.StatusOK {
 		t.Error("the attempts ended something, or the honest requests fail")
+	}
+}
+
+// A5 from the origin of another registered app: the preflight can't know for
+// whom it asks; the request itself is refused, and its answer not readable.
+func TestA5AnotherAppsOrigin(t *testing.T) {
+	s := authztest.New(t)
+	s.AddClient(clients.Client{ID: "other", RedirectURIs: []clients.RedirectURI{"https://other.example/"}, Origins: []clients.Origin{"https://other.example"}, Audiences: []string{authztest.Audience}})
+	_, signer := backend(s, nil)
+	key := s.Key()
+	tokens, bound := s.SignIn("alice"), s.With(key).SignIn("alice")
+	before := leftBehind(t, s)
+	for name, r := range map[string]*http.Request{
+		"/token":                request(t, "POST", s.URL+"/token", refreshing(tokens.RefreshToken)),
+		"/par":                  request(t, "POST", s.URL+"/par", s.Authorization()),
+		"/revoke":               request(t, "POST", s.URL+"/revoke", url.Values{"client_id": {"spa"}, "token": {tokens.RefreshToken}}),
+		"/userinfo":             request(t, "GET", s.URL+"/userinfo", nil, "Authorization", "Bearer "+tokens.AccessToken),
+		"/userinfo with a key":  request(t, "GET", s.URL+"/userinfo", nil, "Authorization", "DPoP "+bound.AccessToken, "DPoP", proofFor(s, key, bound.AccessToken)),
+		"/token of a backend":   request(t, "POST", s.URL+"/token", signer.Sign(url.Values{"grant_type": {"client_credentials"}}, "backend", nil)),
+		"/par of a backend":     request(t, "POST", s.URL+"/par", signer.Sign(s.Authorization(ofBackend()...), "backend", nil)),
+		"/token with no client": request(t, "POST", s.URL+"/token", url.Values{"grant_type": {"refresh_token"}}),
+	} {
+		r.Header.Set("Origin", "https://other.example")
+		got := s.Do(r)
+		if got.Status != http.StatusForbidden && name != "/token with no client" || got.Status/100 != 4 || got.Header.Get("Access-Control-Allow-Origin") != "" || got.AccessToken != "" {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	if after := leftBehind(t, s); after != before || len(liveGrants(t, s)) != 2 {
+		t.Errorf("left behind: %+v, before %+v", after, before)
+	}
+	if got := s.Refresh(tokens.RefreshToken); got.Status != http.StatusOK {
+		t.Errorf("the app: %+v", got)
 	}
 }
