@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -77,6 +78,7 @@ func newTransport(h2c bool, timeout time.Duration) http.RoundTripper {
 // passage is what belongs to a request on its way to the upstream and back.
 type passage struct {
 	token   *verify.Token // nil on a public route
+	from    netip.Addr
 	upgrade bool
 	kept    http.Header // what the guard has set on the answer, such as DPoP-Nonce
 	cancel  context.CancelFunc
@@ -118,8 +120,9 @@ func (g *Guard) newProxy() (http.Handler, error) {
 			// Some servers take trailers for headers.
 			pr.Out.Trailer = nil
 			h := pr.Out.Header
-			if a := g.address(pr.In); a.IsValid() {
-				h.Set("X-Forwarded-For", a.String())
+			p := passageOf(pr.In.Context())
+			if p.from.IsValid() {
+				h.Set("X-Forwarded-For", p.from.String())
 			}
 			if public.Host != "" {
 				h.Set("X-Forwarded-Host", public.Host)
@@ -129,8 +132,8 @@ func (g *Guard) newProxy() (http.Handler, error) {
 			} else {
 				h.Set("X-Forwarded-Proto", "http")
 			}
-			if t := passageOf(pr.In.Context()).token; t != nil {
-				for _, pair := range identity(t) {
+			if p.token != nil {
+				for _, pair := range identity(p.token) {
 					if pair[1] != "" {
 						h.Set(pair[0], pair[1])
 					}
@@ -144,7 +147,7 @@ func (g *Guard) newProxy() (http.Handler, error) {
 
 // pass passes a request on. What comes here was let through by its route.
 func (g *Guard) pass(w http.ResponseWriter, r *http.Request) {
-	p := &passage{token: verify.FromContext(r.Context())}
+	p := &passage{token: verify.FromContext(r.Context()), from: g.address(r)}
 	if p.token != nil {
 		if err := expressible(p.token); err != nil {
 			g.verify.Refuse(w, r, err)

@@ -140,7 +140,8 @@ func scopesOf(routes []Route) []string {
 // route is a Route of the table.
 type route struct {
 	Route
-	demand  string // equal for two routes that demand the same
+	demand  string         // equal for two routes that demand the same
+	alone   *http.ServeMux // its folded pattern and no other
 	handler http.Handler
 }
 
@@ -183,6 +184,8 @@ func newTable(routes []Route) (*table, []Problem) {
 			bad("%q: but for upper and lower case it is %s", rt.Pattern, t.rival(rt.Pattern))
 			continue
 		}
+		rt.alone = http.NewServeMux()
+		register(rt.alone, folded, rt)
 		t.list = append(t.list, rt)
 	}
 	return t, problems
@@ -248,19 +251,25 @@ func (t *table) find(method, path string) (*route, error) {
 		return found, nil
 	}
 	// What an upstream may take the request for that is not strict about its
-	// own routes.
+	// own routes: another route, that is not just a wider one which holds the
+	// request as well.
 	folded := fold(path)
-	var rival *route
-	try := func(method, path string) bool {
-		rival = lookup(t.folded, method, path)
-		return rival == nil || rival.demand == found.demand
-	}
 	bare := strings.TrimSuffix(folded, "/")
+	var rival *route
+	safe := func(method, path string) bool {
+		rival = lookup(t.folded, method, path)
+		return rival == nil || rival.demand == found.demand || path != folded && lookup(rival.alone, method, folded) != nil
+	}
+	slash := bare + "/"
+	if bare != folded {
+		slash = bare
+	}
 	dot := strings.LastIndexByte(bare, '.')
-	if (t.lower && folded == path || try(method, folded)) &&
-		(method != http.MethodHead || try(http.MethodGet, folded)) &&
-		(bare == "" || bare == folded && try(method, bare+"/") || bare != folded && try(method, bare)) &&
-		(dot <= strings.LastIndexByte(bare, '/')+1 || try(method, bare[:dot])) {
+	suffix := dot > strings.LastIndexByte(bare, '/')+1
+	if (t.lower && folded == path || safe(method, folded)) &&
+		(method != http.MethodHead || safe(http.MethodGet, folded)) &&
+		(slash == "" || safe(method, slash)) &&
+		(!suffix || safe(method, bare[:dot])) {
 		return found, nil
 	}
 	return nil, fmt.Errorf("it is the route %q, but an upstream that is not strict about case, a slash at the end or a suffix would take it for %q, which demands something else", found.Pattern, rival.Pattern)
