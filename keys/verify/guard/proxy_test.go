@@ -1,0 +1,498 @@
+package guard_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/solegate/solegate/keys/verify"
+	"github.com/solegate/solegate/keys/verify/guard"
+)
+
+func withPassAuthorization(pass bool) func(*guard.Config) {
+	return func(c *guard.Config) { c.PassAuthorization = pass }
+}
+
+// serveTLS serves the guard by TLS and HTTP/2.
+func (w *world) serveTLS() (*httptest.Server, *http.Client) {
+	server := httptest.NewUnstartedServer(w.guard)
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	w.t.Cleanup(server.Close)
+	return server, server.Client()
+}
+
+// streams is an upstream that answers each line at once, in capital letters,
+// before the request has ended.
+func streams(rw http.ResponseWriter, r *http.Request) {
+	control := http.NewResponseController(rw)
+	control.EnableFullDuplex()
+	rw.Header().Set("Content-Type", "application/x-ndjson")
+	rw.WriteHeader(200)
+	control.Flush()
+	for lines := bufio.NewScanner(r.Body); lines.Scan(); control.Flush() {
+		fmt.Fprintln(rw, strings.ToUpper(lines.Text()))
+	}
+}
+
+// converse sends lines one after the other, each after the answer to the last.
+func converse(t *testing.T, client *http.Client, url, token string) {
+	t.Helper()
+	in, out := io.Pipe()
+	r, err := http.NewRequestWithContext(t.Context(), "POST", url+"/orders", in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	resp, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answers := bufio.NewReader(resp.Body)
+	for i := range 3 {
+		fmt.Fprintf(out, "line %d\n", i)
+		if got, err := answers.ReadString('\n'); err != nil || got != fmt.Sprintf("LINE %d\n", i) {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+	out.Close()
+	if rest, err := io.ReadAll(answers); err != nil || len(rest) != 0 {
+		t.Errorf("%q, %v at the end", rest, err)
+	}
+}
+
+func TestStreamsBothWays(t *testing.T) {
+	w := newWorld(t, streams)
+	token := w.Token(map[string]any{"scope": "orders:write"})
+	converse(t, http.DefaultClient, w.server.URL, token)
+	server, client := w.serveTLS()
+	converse(t, client, server.URL, token)
+}
+
+// TestHTTP2ToTheUpstream, with and without TLS, and HTTP/1.1 for a WebSocket.
+func TestHTTP2ToTheUpstream(t *testing.T) {
+	handler := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") != "" {
+			echo(rw, r)
+			return
+		}
+		if r.ProtoMajor != 2 {
+			t.Errorf("the upstream is asked in %s", r.Proto)
+		}
+		rw.Header().Set("Trailer", "X-Sum")
+		streams(rw, r)
+		rw.Header().Set("X-Sum", "3")
+	})
+	clear := httptest.NewUnstartedServer(handler)
+	clear.Config.Protocols = new(http.Protocols)
+	clear.Config.Protocols.SetUnencryptedHTTP2(true)
+	clear.Config.Protocols.SetHTTP1(true)
+	clear.Start()
+	defer clear.Close()
+	secure := httptest.NewUnstartedServer(handler)
+	secure.EnableHTTP2 = true
+	secure.StartTLS()
+	defer secure.Close()
+	for name, change := range map[string]func(*guard.Config){
+		"h2c": func(c *guard.Config) { c.Upstream = "h2c://" + clear.Listener.Addr().String() },
+		"TLS": func(c *guard.Config) { c.Upstream, c.Transport = secure.URL, secure.Client().Transport },
+	} {
+		w := newWorld(t, nil, change)
+		token := w.Token(map[string]any{"scope": "orders:write orders:read"})
+		server, client := w.serveTLS()
+		converse(t, client, server.URL, token)
+		r, _ := http.NewRequestWithContext(t.Context(), "POST", server.URL+"/orders", strings.NewReader("a\n"))
+		r.Header.Set("Authorization", "Bearer "+token)
+		resp, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		if resp.Trailer.Get("X-Sum") != "3" {
+			t.Errorf("%s: no trailer: %v", name, resp.Trailer)
+		}
+		conn, answer := w.upgrade("/orders", token)
+		if conn == nil {
+			t.Fatalf("%s: WebSocket: %s", name, answer)
+		}
+		send(conn, "hello")
+		if got, err := receive(conn); got != "hello" {
+			t.Errorf("%s: WebSocket: %q, %v", name, got, err)
+		}
+		conn.Close()
+	}
+	// An upstream whose certificate is not known is none.
+	w := newWorld(t, nil, func(c *guard.Config) { c.Upstream = secure.URL })
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	if status := w.call("GET", "/orders", w.reader()); status != 502 {
+		t.Errorf("unknown certificate: %d", status)
+	}
+}
+
+// TestEventStreamIsNotHeldBack, and ends with the token's life.
+func TestEventStreamEndsWithTheToken(t *testing.T) {
+	gone := make(chan struct{})
+	w := newWorld(t, func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+		fmt.Fprint(rw, "data: first\n\n")
+		rw.(http.Flusher).Flush()
+		<-r.Context().Done()
+		close(gone)
+	})
+	token := w.Token(map[string]any{"scope": "orders:read", "exp": time.Now().Unix() + 2})
+	resp := w.response("GET", "/orders", token)
+	first := make([]byte, 100)
+	if n, err := resp.Body.Read(first); string(first[:n]) != "data: first\n\n" {
+		t.Fatalf("%q, %v", first[:n], err)
+	}
+	if rest, err := io.ReadAll(resp.Body); err != nil || len(rest) != 0 {
+		t.Errorf("it ended with %q, %v; a good end is expected", rest, err)
+	}
+	<-gone
+}
+
+// TestDownloadOutlivesTheToken: what is not a stream of events is finished.
+func TestDownloadOutlivesTheToken(t *testing.T) {
+	proceed := make(chan struct{})
+	w := newWorld(t, func(rw http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(rw, "first")
+		rw.(http.Flusher).Flush()
+		<-proceed
+		fmt.Fprint(rw, "last")
+	})
+	expires := time.Unix(time.Now().Unix()+1, 0)
+	resp := w.response("GET", "/orders", w.Token(map[string]any{"scope": "orders:read", "exp": expires.Unix()}))
+	<-time.After(time.Until(expires) + 200*time.Millisecond)
+	close(proceed)
+	if body, err := io.ReadAll(resp.Body); string(body) != "firstlast" {
+		t.Errorf("%q, %v", body, err)
+	}
+}
+
+// echo is an upstream's WebSocket: it sends back each frame.
+func echo(rw http.ResponseWriter, r *http.Request) {
+	conn, b, err := rw.(http.Hijacker).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\nX-Who: %s\r\n\r\n", r.Header.Get("X-Solegate-Subject"))
+	io.Copy(conn, b)
+}
+
+// upgrade opens a WebSocket through the guard (RFC 6455 §4.1), or returns the
+// answer.
+func (w *world) upgrade(path, token string, headers ...string) (net.Conn, string) {
+	w.t.Helper()
+	conn, err := net.Dial("tcp", w.server.Listener.Addr().String())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	if len(headers) == 0 {
+		headers = []string{"Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="}
+	}
+	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n%s\r\n\r\n", path, token, strings.Join(headers, "\r\n"))
+	// A byte at a time, so that nothing of a frame is taken.
+	var answer strings.Builder
+	for b := make([]byte, 1); !strings.HasSuffix(answer.String(), "\r\n\r\n"); {
+		if _, err := conn.Read(b); err != nil {
+			return nil, answer.String()
+		}
+		answer.Write(b)
+	}
+	if !strings.HasPrefix(answer.String(), "HTTP/1.1 101") {
+		return nil, answer.String()
+	}
+	return conn, answer.String()
+}
+
+// send writes a masked text frame (RFC 6455 §5.2); receive reads one that came
+// back and returns its text.
+func send(conn net.Conn, text string) error {
+	frame := append([]byte{0x81, 0x80 | byte(len(text)), 1, 2, 3, 4}, text...)
+	for i := range text {
+		frame[6+i] ^= byte(1 + i%4)
+	}
+	_, err := conn.Write(frame)
+	return err
+}
+
+func receive(conn net.Conn) (string, error) {
+	head := make([]byte, 6)
+	if _, err := io.ReadFull(conn, head); err != nil {
+		return "", err
+	}
+	if binary.BigEndian.Uint32(head[2:]) != 0x01020304 {
+		return "", errors.New("another frame")
+	}
+	text := make([]byte, head[1]&0x7f)
+	_, err := io.ReadFull(conn, text)
+	for i := range text {
+		text[i] ^= byte(1 + i%4)
+	}
+	return string(text), err
+}
+
+func TestWebSocket(t *testing.T) {
+	w := newWorld(t, echo)
+	conn, answer := w.upgrade("/orders", w.reader())
+	if conn == nil || !strings.Contains(answer, "X-Who: alice") {
+		t.Fatal(answer)
+	}
+	for _, text := range []string{"one", "two"} {
+		send(conn, text)
+		if got, err := receive(conn); got != text {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	conn.Close()
+	w.reached()
+	shake := []string{"Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: x"}
+	for name, c := range map[string]struct {
+		path, token string
+		headers     []string
+		status      string
+	}{
+		"no token":            {"/orders", "", shake, "400"},
+		"no scope":            {"/admin", w.reader(), shake, "403"},
+		"expired, by leeway":  {"/orders", w.Token(map[string]any{"scope": "orders:read", "exp": time.Now().Unix() - 2}), shake, "401"},
+		"no key":              {"/orders", w.reader(), shake[:3], "400"},
+		"another version":     {"/orders", w.reader(), []string{shake[0], shake[1], "Sec-WebSocket-Version: 1777", shake[3]}, "400"},
+		"with a body":         {"/orders", w.reader(), append(shake[:4:4], "Content-Length: 3\r\n\r\nabc"), "400"},
+		"with a chunked body": {"/orders", w.reader(), append(shake[:4:4], "Transfer-Encoding: chunked\r\n\r\n0"), "400"},
+	} {
+		conn, answer := w.upgrade(c.path, c.token, c.headers...)
+		if conn != nil || !strings.HasPrefix(answer, "HTTP/1.1 "+c.status) || len(w.reached()) != 0 {
+			t.Errorf("%s: %q", name, answer)
+		}
+	}
+}
+
+// TestNoOtherTunnel: an upgrade to anything but a WebSocket does not get
+// through, and an upstream can't make one either.
+func TestNoOtherTunnel(t *testing.T) {
+	w := newWorld(t, func(rw http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") != "" || r.Header.Get("Http2-Settings") != "" {
+			t.Errorf("the upstream is asked for %v", r.Header)
+		}
+		conn, _, _ := rw.(http.Hijacker).Hijack()
+		fmt.Fprint(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n")
+		conn.Close()
+	})
+	for _, headers := range [][]string{
+		{"X-A: b"},
+		{"Upgrade: h2c", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAMAAABkAAQAAP__"},
+		{"Upgrade: h2c, websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: x"},
+		{"Upgrade: h2c", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: x"},
+		{"Upgrade: tls/1.0", "Connection: upgrade"},
+		{"Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: x"},
+	} {
+		if conn, answer := w.upgrade("/orders", w.reader(), headers...); conn != nil || !strings.HasPrefix(answer, "HTTP/1.1 502") {
+			t.Errorf("%v: %q", headers, answer)
+		}
+	}
+}
+
+func TestWebSocketEndsWithItsToken(t *testing.T) {
+	closed := make(chan struct{})
+	w := newWorld(t, func(rw http.ResponseWriter, r *http.Request) {
+		echo(rw, r)
+		close(closed)
+	})
+	expires := time.Now().Unix() + 2
+	conn, answer := w.upgrade("/orders", w.Token(map[string]any{"scope": "orders:read", "exp": expires}))
+	if conn == nil {
+		t.Fatal(answer)
+	}
+	send(conn, "hello")
+	if got, err := receive(conn); got != "hello" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err == nil {
+		t.Error("a frame came out of nothing")
+	}
+	<-closed
+	if early := time.Until(time.Unix(expires, 0)); early > 0 {
+		t.Errorf("it was closed %s early", early)
+	} else if early < -5*time.Second {
+		t.Errorf("it was closed %s late", -early)
+	}
+}
+
+func TestWebSocketEndsWithTheGuard(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	w := newWorld(t, echo)
+	g, err := guard.New(ctx, guard.Config{Verify: verify.Config{Issuer: w.URL, Audience: audience, Development: true}, Upstream: w.upstream.URL, Routes: []guard.Route{{Pattern: "GET /orders"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.server = httptest.NewServer(g)
+	defer w.server.Close()
+	conn, answer := w.upgrade("/orders", w.reader())
+	if conn == nil {
+		t.Fatal(answer)
+	}
+	stop()
+	if _, err := conn.Read(make([]byte, 1)); err == nil {
+		t.Error("a frame came out of nothing")
+	}
+}
+
+func TestSlowAndDeadUpstreams(t *testing.T) {
+	release := make(chan struct{})
+	w := newWorld(t, func(rw http.ResponseWriter, r *http.Request) { <-release }, func(c *guard.Config) { c.Timeout = 100 * time.Millisecond })
+	defer close(release)
+	if status := w.call("GET", "/orders", w.reader()); status != 504 {
+		t.Errorf("slow: %d", status)
+	}
+	if status := w.call("GET", "/orders", ""); status != 401 {
+		t.Errorf("without token, beside a slow upstream: %d", status)
+	}
+	w = newWorld(t, nil, func(c *guard.Config) { c.Upstream = "http://127.0.0.1:1" })
+	if status := w.call("GET", "/orders", w.reader()); status != 502 {
+		t.Errorf("dead: %d", status)
+	}
+	w = newWorld(t, func(rw http.ResponseWriter, r *http.Request) {
+		conn, _, _ := rw.(http.Hijacker).Hijack()
+		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nX-Long: %s\r\n\r\n", strings.Repeat("a", 80<<10))
+		conn.Close()
+	})
+	if status := w.call("GET", "/orders", w.reader()); status != 502 {
+		t.Errorf("80 KiB of headers: %d", status)
+	}
+	w = newWorld(t, func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Length", "100")
+		fmt.Fprint(rw, "half")
+		rw.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	resp := w.response("GET", "/orders", w.reader())
+	if body, err := io.ReadAll(resp.Body); err == nil {
+		t.Errorf("an answer that broke off looks whole: %q", body)
+	}
+}
+
+// TestSilentStreamLivesOn: the server's time-outs and the guard's bound who
+// stalls, not a stream with nothing to say.
+func TestSilentStreamLivesOn(t *testing.T) {
+	proceed := make(chan struct{})
+	w := newWorld(t, func(rw http.ResponseWriter, r *http.Request) {
+		rw.WriteHeader(200)
+		rw.(http.Flusher).Flush()
+		<-proceed
+		if r.Context().Err() == nil {
+			fmt.Fprint(rw, "last")
+		}
+	}, func(c *guard.Config) { c.Timeout = 200 * time.Millisecond })
+	for _, secure := range []bool{false, true} {
+		server := httptest.NewUnstartedServer(w.guard)
+		server.Config.ReadTimeout, server.Config.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond
+		if server.EnableHTTP2 = secure; secure {
+			server.StartTLS()
+		} else {
+			server.Start()
+		}
+		r, _ := http.NewRequestWithContext(t.Context(), "GET", server.URL+"/orders", nil)
+		r.Header.Set("Authorization", "Bearer "+w.reader())
+		resp, err := server.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(600 * time.Millisecond)
+		go func() { proceed <- struct{}{} }()
+		if body, err := io.ReadAll(resp.Body); string(body) != "last" {
+			t.Errorf("HTTP/2 %t: %q, %v", secure, body, err)
+		}
+		server.Close()
+	}
+}
+
+// TestStallingClientIsCutOff: one that doesn't send its body, and one that
+// doesn't take its answer.
+func TestStallingClientIsCutOff(t *testing.T) {
+	ended := make(chan string, 2)
+	w := newWorld(t, func(rw http.ResponseWriter, r *http.Request) {
+		if r.Method == "POST" {
+			io.Copy(io.Discard, r.Body)
+			ended <- "body"
+			return
+		}
+		for block := make([]byte, 1<<20); ; {
+			if _, err := rw.Write(block); err != nil {
+				ended <- "answer"
+				return
+			}
+		}
+	}, func(c *guard.Config) { c.Timeout = 300 * time.Millisecond })
+	for _, head := range []string{
+		"POST /orders HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\nAuthorization: Bearer " + w.Token(map[string]any{"scope": "orders:write"}) + "\r\n\r\nhalf",
+		"GET /orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + w.reader() + "\r\n\r\n",
+	} {
+		conn, err := net.Dial("tcp", w.server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(conn, head)
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Second):
+			t.Errorf("%.10s: it waits on", head)
+		}
+		conn.Close()
+	}
+}
+
+// TestManyAtOnce is for the race detector.
+func TestManyAtOnce(t *testing.T) {
+	w := newWorld(t, nil)
+	token := w.reader()
+	var work sync.WaitGroup
+	for i := range 8 {
+		work.Go(func() {
+			for range 20 {
+				want := 200
+				path, token := "/orders", token
+				if i%2 == 1 {
+					path, want = "/admin", 403
+				}
+				if got := w.call("GET", path, token); got != want {
+					t.Errorf("%s: %d", path, got)
+				}
+			}
+		})
+	}
+	work.Wait()
+	for _, r := range w.reached() {
+		if r.URL.Path != "/orders" {
+			t.Errorf("%s reached the upstream", r.URL)
+		}
+	}
+}
+
+// TestPlainHTTP2InFront is for a proxy in front that speaks h2c.
+func TestPlainHTTP2InFront(t *testing.T) {
+	w := newWorld(t, streams)
+	server := httptest.NewUnstartedServer(w.guard)
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Start()
+	defer server.Close()
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	converse(t, &http.Client{Transport: &http.Transport{Protocols: protocols, TLSClientConfig: &tls.Config{}}}, server.URL, w.Token(map[string]any{"scope": "orders:write"}))
+}
