@@ -51,7 +51,7 @@ func newWorld(t testing.TB, handler http.HandlerFunc, options ...func(*guard.Con
 	}))
 	t.Cleanup(w.upstream.Close)
 	c := guard.Config{
-		Verify:   verify.Config{Issuer: w.URL, Audience: audience, Development: true},
+		Verify:   w.config(),
 		Upstream: w.upstream.URL,
 		Routes: []guard.Route{
 			{Pattern: "GET /orders", Scopes: []string{"orders:read"}},
@@ -72,6 +72,10 @@ func newWorld(t testing.TB, handler http.HandlerFunc, options ...func(*guard.Con
 	w.server.Start()
 	t.Cleanup(w.server.Close)
 	return w
+}
+
+func (w *world) config() verify.Config {
+	return verify.Config{Issuer: w.URL, Audience: audience, Development: true}
 }
 
 func (w *world) newGuard(c guard.Config) *guard.Guard {
@@ -245,7 +249,7 @@ func TestPublicRouteHasNoIdentity(t *testing.T) {
 func TestUnknownKeysRefuse(t *testing.T) {
 	w := newWorld(t, nil)
 	w.SetDown(true)
-	c := guard.Config{Verify: verify.Config{Issuer: w.URL, Audience: audience, Development: true}, Upstream: w.upstream.URL, Routes: []guard.Route{{Pattern: "GET /orders"}, {Pattern: "GET /health", Public: true}}}
+	c := guard.Config{Verify: w.config(), Upstream: w.upstream.URL, Routes: []guard.Route{{Pattern: "GET /orders"}, {Pattern: "GET /health", Public: true}}}
 	g := w.newGuard(c)
 	if g.Ready() == nil {
 		t.Error("ready without keys")

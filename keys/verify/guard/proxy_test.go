@@ -17,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/solegate/solegate/keys/verify"
 	"github.com/solegate/solegate/keys/verify/guard"
 )
 
@@ -337,7 +336,7 @@ func TestWebSocketEndsWithItsToken(t *testing.T) {
 func TestWebSocketEndsWithTheGuard(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	w := newWorld(t, echo)
-	g, err := guard.New(ctx, guard.Config{Verify: verify.Config{Issuer: w.URL, Audience: audience, Development: true}, Upstream: w.upstream.URL, Routes: []guard.Route{{Pattern: "GET /orders"}}})
+	g, err := guard.New(ctx, guard.Config{Verify: w.config(), Upstream: w.upstream.URL, Routes: []guard.Route{{Pattern: "GET /orders"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
