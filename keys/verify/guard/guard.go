@@ -49,6 +49,7 @@ package guard
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -94,9 +95,9 @@ type Config struct {
 	// minute if zero. A stream that is silent is no pause of the client's.
 	Timeout time.Duration
 
-	// Transport reaches the upstream; nil means one that fits it. It is for
-	// an upstream with a private CA, or a client certificate.
-	Transport http.RoundTripper
+	// UpstreamTLS is for an https upstream with a private CA, or one that asks
+	// for a client certificate. Nil means the system's CAs and none.
+	UpstreamTLS *tls.Config
 }
 
 // Problem is a setting that can't be: its field, such as Routes[1], and what is
@@ -141,12 +142,12 @@ type Guard struct {
 	routes  *table
 	proxy   http.Handler // nil with ForwardAuth
 	handler http.Handler
-	done    context.Context // ended: connections that live on are closed
+	done    context.Context // ended: what lives on is closed
 }
 
 // New returns a Guard and fetches the issuer's keys, as [verify.New] does. Its
-// work ends with ctx, and with it each WebSocket: [http.Server.Shutdown] does
-// not wait for those.
+// work ends with ctx, and with it each WebSocket and each event stream, for which
+// [http.Server.Shutdown] would not wait, or for ever.
 func New(ctx context.Context, c Config) (*Guard, error) {
 	var errs []error
 	for _, p := range c.Problems() {

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -40,22 +41,27 @@ func (g *Guard) upgradable(r *http.Request, t *verify.Token) error {
 	return nil
 }
 
-// endWith ends an answer after some time, as if the upstream had.
-func (p *passage) endWith(resp *http.Response, after time.Duration) {
-	p.timer = time.AfterFunc(after, func() {
-		p.expired.Store(true)
+// endInTime ends an event stream when its token expires or the guard stops, as
+// if the upstream had.
+func (g *Guard) endInTime(resp *http.Response, p *passage) {
+	end := func() {
+		p.ended.Store(true)
 		p.cancel()
-	})
+	}
+	p.ends = append(p.ends, context.AfterFunc(g.done, end))
+	if p.token != nil {
+		p.ends = append(p.ends, time.AfterFunc(p.token.Expires.Sub(g.config.Verify.Now()), end).Stop)
+	}
 	resp.Body = &ending{resp.Body, p}
 }
 
 func (p *passage) stop() {
-	if p.timer != nil {
-		p.timer.Stop()
+	for _, stop := range p.ends {
+		stop()
 	}
 }
 
-// ending is a body that ends well when its token expires.
+// ending is a body that ends well when it is ended.
 type ending struct {
 	io.ReadCloser
 	passage *passage
@@ -64,7 +70,7 @@ type ending struct {
 // Read implements [io.Reader].
 func (e *ending) Read(b []byte) (int, error) {
 	n, err := e.ReadCloser.Read(b)
-	if err != nil && e.passage.expired.Load() {
+	if err != nil && e.passage.ended.Load() {
 		err = io.EOF
 	}
 	return n, err

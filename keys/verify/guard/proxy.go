@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -52,13 +53,13 @@ func (t transports) RoundTrip(r *http.Request) (*http.Response, error) {
 	return t.plain.RoundTrip(r)
 }
 
-func newTransport(h2c bool, timeout time.Duration) http.RoundTripper {
+func newTransport(h2c bool, timeout time.Duration, secure *tls.Config) http.RoundTripper {
 	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 	base := func(protocols *http.Protocols) *http.Transport {
 		return &http.Transport{
 			// No proxy of the environment's: the upstream is near, and what
 			// goes there says who asks.
-			Proxy: nil, DialContext: dialer.DialContext, Protocols: protocols,
+			Proxy: nil, DialContext: dialer.DialContext, TLSClientConfig: secure.Clone(), Protocols: protocols,
 			MaxIdleConnsPerHost: 256, IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: dialTimeout,
 			ResponseHeaderTimeout: timeout, MaxResponseHeaderBytes: maxResponseHeader,
 			DisableCompression: true, // what the client and the upstream agree on goes through as it is
@@ -82,8 +83,8 @@ type passage struct {
 	upgrade bool
 	kept    http.Header // what the guard has set on the answer, such as DPoP-Nonce
 	cancel  context.CancelFunc
-	expired atomic.Bool
-	timer   *time.Timer // of an event stream
+	ended   atomic.Bool
+	ends    []func() bool // stop what ends an event stream
 }
 
 type passageKey struct{}
@@ -99,16 +100,12 @@ func (g *Guard) newProxy() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	transport := g.config.Transport
-	if transport == nil {
-		transport = newTransport(h2c, g.config.Timeout)
-	}
 	public, err := url.Parse(g.verify.PublicURL())
 	if err != nil {
 		return nil, err
 	}
 	return &httputil.ReverseProxy{
-		Transport:     transport,
+		Transport:     newTransport(h2c, g.config.Timeout, g.config.UpstreamTLS),
 		FlushInterval: -1, // nothing waits for more to come
 		BufferPool:    buffers{},
 		ErrorLog:      slog.NewLogLogger(g.config.Verify.Log.Handler(), slog.LevelDebug),
@@ -204,8 +201,8 @@ func (g *Guard) answered(resp *http.Response) error {
 	}
 	resp.Header.Del("Alt-Svc") // an address without a guard
 	keep(resp.Header, p.kept)
-	if p.token != nil && eventStream(resp.Header) {
-		p.endWith(resp, p.token.Expires.Sub(g.config.Verify.Now()))
+	if eventStream(resp.Header) {
+		g.endInTime(resp, p)
 	}
 	return nil
 }

@@ -107,7 +107,9 @@ func TestHTTP2ToTheUpstream(t *testing.T) {
 	defer secure.Close()
 	for name, change := range map[string]func(*guard.Config){
 		"h2c": func(c *guard.Config) { c.Upstream = "h2c://" + clear.Listener.Addr().String() },
-		"TLS": func(c *guard.Config) { c.Upstream, c.Transport = secure.URL, secure.Client().Transport },
+		"TLS": func(c *guard.Config) {
+			c.Upstream, c.UpstreamTLS = secure.URL, &tls.Config{RootCAs: secure.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
+		},
 	} {
 		w := newWorld(t, nil, change)
 		token := w.Token(map[string]any{"scope": "orders:write orders:read"})
@@ -333,10 +335,18 @@ func TestWebSocketEndsWithItsToken(t *testing.T) {
 	}
 }
 
-func TestWebSocketEndsWithTheGuard(t *testing.T) {
+func TestWhatLivesOnEndsWithTheGuard(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
-	w := newWorld(t, echo)
-	g, err := guard.New(ctx, guard.Config{Verify: w.config(), Upstream: w.upstream.URL, Routes: []guard.Route{{Pattern: "GET /orders"}}})
+	w := newWorld(t, func(rw http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") != "" {
+			echo(rw, r)
+			return
+		}
+		rw.Header().Set("Content-Type", "text/event-stream")
+		rw.(http.Flusher).Flush()
+		<-r.Context().Done()
+	})
+	g, err := guard.New(ctx, guard.Config{Verify: w.config(), Upstream: w.upstream.URL, Routes: []guard.Route{{Pattern: "GET /orders"}, {Pattern: "GET /news", Public: true}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -346,9 +356,13 @@ func TestWebSocketEndsWithTheGuard(t *testing.T) {
 	if conn == nil {
 		t.Fatal(answer)
 	}
+	stream := w.response("GET", "/news", "")
 	stop()
 	if _, err := conn.Read(make([]byte, 1)); err == nil {
 		t.Error("a frame came out of nothing")
+	}
+	if rest, err := io.ReadAll(stream.Body); err != nil || len(rest) != 0 {
+		t.Errorf("the stream ended with %q, %v", rest, err)
 	}
 }
 
