@@ -6,9 +6,12 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/solegate/solegate/keys/verify/guard"
 )
 
 // TestForgedHeadersNeverReachTheUpstream: whatever a client writes, in each
@@ -192,5 +195,37 @@ func TestForgedOverHTTP2(t *testing.T) {
 	}
 	if h.Get("X-Solegate-Subject") != "alice" {
 		t.Error(h)
+	}
+}
+
+func TestTrustedProxySaysWhereFrom(t *testing.T) {
+	for _, c := range []struct {
+		trusted string
+		chain   []string
+		want    string
+	}{
+		{"", []string{"9.9.9.9"}, "127.0.0.1"},
+		{"127.0.0.0/8", []string{"6.6.6.6, 9.9.9.9"}, "9.9.9.9"},
+		{"127.0.0.0/8", []string{"6.6.6.6", "9.9.9.9, 127.0.0.5"}, "9.9.9.9"},
+		{"127.0.0.0/8", []string{"rubbish"}, "127.0.0.1"},
+		{"10.0.0.0/8", []string{"9.9.9.9"}, "127.0.0.1"},
+	} {
+		w := newWorld(t, nil, func(g *guard.Config) {
+			if c.trusted != "" {
+				g.TrustedProxies = []netip.Prefix{netip.MustParsePrefix(c.trusted)}
+			}
+		})
+		var headers []string
+		for _, line := range c.chain {
+			headers = append(headers, "X-Forwarded-For", line)
+		}
+		w.call("GET", "/orders", w.reader(), append(headers, "X-Forwarded-Host", "evil.example", "X-Forwarded-Proto", "ftp", "Forwarded", "for=6.6.6.6")...)
+		h := w.reached()[0].Header
+		if got := h["X-Forwarded-For"]; len(got) != 1 || got[0] != c.want {
+			t.Errorf("%v from %s: %q", c.chain, c.trusted, got)
+		}
+		if h.Get("X-Forwarded-Host") != "api.example.com" || h.Get("X-Forwarded-Proto") != "https" || h.Get("Forwarded") != "" {
+			t.Errorf("%v", h)
+		}
 	}
 }

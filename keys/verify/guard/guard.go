@@ -119,10 +119,12 @@ func (c *Config) Problems() []Problem {
 		add("Upstream", errors.New("it is missing: the API's address, such as http://127.0.0.1:3000, is expected; or ForwardAuth"))
 	case c.Upstream != "" && c.ForwardAuth != "":
 		add("ForwardAuth", errors.New("it is set beside Upstream: set one of them"))
-	case c.Upstream != "":
+	}
+	if c.Upstream != "" {
 		_, _, err := upstream(c.Upstream)
 		add("Upstream", err)
-	case !slices.Contains(forwardAuths, c.ForwardAuth):
+	}
+	if c.ForwardAuth != "" && !slices.Contains(forwardAuths, c.ForwardAuth) {
 		add("ForwardAuth", fmt.Errorf("%q: one of %q is expected", c.ForwardAuth, forwardAuths))
 	}
 	if c.Timeout < 0 {
