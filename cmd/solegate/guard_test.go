@@ -215,6 +215,49 @@ func TestGuardFinishesWhatIsUnderWay(t *testing.T) {
 	}
 }
 
+// TestGuardInREADME holds the README's file and command to what is understood.
+func TestGuardInREADME(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join("..", "..", "keys", "verify", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(readme), "## An API that is not written in Go\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	_, file, _ := strings.Cut(section, "```yaml\n")
+	file, _, found := strings.Cut(file, "```")
+	if !found {
+		t.Fatal("there is no file in the section")
+	}
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("guard.yaml", []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	checks := [][]string{{"--config", "guard.yaml"}}
+	for _, block := range strings.Split(section, "```\n") {
+		if command, ok := strings.CutPrefix(block, "solegate guard "); ok {
+			var args []string
+			for i, quoted := range strings.Split(strings.ReplaceAll(command, "\\\n", " "), "'") {
+				if i%2 == 1 {
+					args = append(args, quoted)
+				} else {
+					args = append(args, strings.Fields(quoted)...)
+				}
+			}
+			checks = append(checks, args)
+		}
+	}
+	if len(checks) != 3 {
+		t.Fatalf("%d commands and files, 3 expected", len(checks))
+	}
+	for _, args := range checks {
+		root := (&app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard}).root()
+		root.SetArgs(append([]string{"config", "check"}, args...))
+		if err := root.ExecuteContext(t.Context()); err != nil {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+}
+
 func TestOpenToAll(t *testing.T) {
 	for upstream, want := range map[string]bool{"http://127.0.0.1:3000": false, "http://[::1]:3000": false, "https://10.1.2.3": false, "http://api.internal:3000": false, "http://192.0.2.1:80": true, "http://[2001:db8::1]": true, "": false, ":": false} {
 		if openToAll(upstream) != want {

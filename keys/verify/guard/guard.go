@@ -29,7 +29,8 @@
 // -Auth-Time (in Unix seconds), of the token that passed; what the token does
 // not say is left out. On a public route there are none of them. X-Forwarded-For
 // is the one address that the request comes from, X-Forwarded-Proto and -Host
-// are of [verify.Config].PublicURL. Host is the upstream's own. Authorization
+// are of [verify.Config].PublicURL; without one there is no -Host, and -Proto
+// is of the connection. Host is the upstream's own. Authorization
 // and DPoP are taken away. A header whose name has anything but letters, digits
 // and dashes is dropped, as nginx does: many frameworks can't tell
 // X_Solegate_Subject from X-Solegate-Subject.
@@ -236,6 +237,7 @@ func (g *Guard) check(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, r, http.StatusNotFound, "not_found", "There is nothing here for this method and path.", err)
 		return
 	}
+	r.Pattern = rt.Pattern // as a ServeMux sets it, for what is by route
 	rt.handler.ServeHTTP(w, r)
 }
 

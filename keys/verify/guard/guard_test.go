@@ -352,6 +352,8 @@ func TestAnswersOfGuardAndUpstreamAreOne(t *testing.T) {
 		rw.WriteHeader(http.StatusEarlyHints)
 		rw.Header().Set("Cache-Control", "public, max-age=60")
 		rw.Header().Set("Access-Control-Allow-Origin", "*")
+		rw.Header().Set("Access-Control-Allow-Credentials", "true")
+		rw.Header().Set("Access-Control-Expose-Headers", "X-Total")
 		rw.Header().Set("Alt-Svc", `h3=":3000"`)
 		io.WriteString(rw, "orders")
 	}, func(c *guard.Config) {
@@ -363,8 +365,12 @@ func TestAnswersOfGuardAndUpstreamAreOne(t *testing.T) {
 	nonce := w.response("GET", "/orders", "").Header.Get("DPoP-Nonce")
 	old := key.Proof("GET", audience+"/orders", token, map[string]any{"nonce": nonce})
 	resp := w.response("GET", "/orders", "", "Authorization", "DPoP "+token, "Dpop", old, "Origin", "https://app.example.com")
-	if resp.StatusCode != 200 || fmt.Sprint(resp.Header["Access-Control-Allow-Origin"]) != "[https://app.example.com]" || resp.Header.Get("Alt-Svc") != "" || resp.Header.Get("Vary") != "Origin" {
+	if resp.StatusCode != 200 || fmt.Sprint(resp.Header["Access-Control-Allow-Origin"]) != "[https://app.example.com]" || resp.Header.Get("Alt-Svc") != "" || resp.Header.Get("Vary") != "Origin" ||
+		resp.Header.Get("Access-Control-Allow-Credentials") != "" || !strings.Contains(fmt.Sprint(resp.Header["Access-Control-Expose-Headers"]), "X-Total WWW-Authenticate") {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+	}
+	if resp := w.response("GET", "/health", "", "Origin", "https://evil.example"); resp.StatusCode != 200 || resp.Header.Get("Access-Control-Allow-Origin") != "" {
+		t.Errorf("another origin at a public route: %d %v", resp.StatusCode, resp.Header)
 	}
 	if resp := w.response("GET", "/orders", w.reader(), "Origin", "https://evil.example"); resp.StatusCode != 403 || resp.Header.Get("Access-Control-Allow-Origin") != "" {
 		t.Errorf("another origin: %d %v", resp.StatusCode, resp.Header)

@@ -78,13 +78,12 @@ func newTransport(h2c bool, timeout time.Duration, secure *tls.Config) http.Roun
 
 // passage is what belongs to a request on its way to the upstream and back.
 type passage struct {
-	token   *verify.Token // nil on a public route
-	from    netip.Addr
-	upgrade bool
-	kept    http.Header // what the guard has set on the answer, such as DPoP-Nonce
-	cancel  context.CancelFunc
-	ended   atomic.Bool
-	ends    []func() bool // stop what ends an event stream
+	token  *verify.Token // nil on a public route
+	from   netip.Addr
+	kept   http.Header // what the guard has set on the answer, such as DPoP-Nonce
+	cancel context.CancelFunc
+	ended  atomic.Bool
+	ends   []func() bool // stop what ends an event stream
 }
 
 type passageKey struct{}
@@ -152,12 +151,12 @@ func (g *Guard) pass(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	header := g.forUpstream(r.Header)
-	if websocket(r) {
+	upgrade := websocket(r)
+	if upgrade {
 		if err := g.upgradable(r, p.token); err != nil {
 			g.verify.Refuse(w, r, err)
 			return
 		}
-		p.upgrade = true
 	} else {
 		// An upgrade to anything else, as to h2c, is a tunnel for requests
 		// that nobody checks.
@@ -166,7 +165,7 @@ func (g *Guard) pass(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	if p.upgrade {
+	if upgrade {
 		defer context.AfterFunc(g.done, cancel)()
 		if p.token != nil {
 			defer time.AfterFunc(p.token.Expires.Sub(g.config.Verify.Now()), cancel).Stop()
@@ -196,10 +195,11 @@ func (g *Guard) pass(w http.ResponseWriter, r *http.Request) {
 // answered looks at the upstream's answer before it goes on.
 func (g *Guard) answered(resp *http.Response) error {
 	p := passageOf(resp.Request.Context())
-	if resp.StatusCode == http.StatusSwitchingProtocols && !p.upgrade {
-		return errors.New("the upstream switched protocols and nobody had asked")
-	}
 	resp.Header.Del("Alt-Svc") // an address without a guard
+	if len(g.config.Verify.Origins) > 0 {
+		resp.Header.Del("Access-Control-Allow-Origin")
+		resp.Header.Del("Access-Control-Allow-Credentials")
+	}
 	keep(resp.Header, p.kept)
 	if eventStream(resp.Header) {
 		g.endInTime(resp, p)
@@ -210,7 +210,7 @@ func (g *Guard) answered(resp *http.Response) error {
 // keep puts the guard's own headers over those of an answer.
 func keep(h, kept http.Header) {
 	for name, values := range kept {
-		if name == "Vary" {
+		if name == "Vary" || name == "Access-Control-Expose-Headers" {
 			h[name] = append(h[name], values...)
 		} else {
 			h[name] = values
