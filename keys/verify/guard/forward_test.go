@@ -154,6 +154,12 @@ func TestForwardAuthWithDPoP(t *testing.T) {
 	if rec := call(good); rec.Code != 200 || rec.Header().Get("X-Solegate-Subject") != "alice" {
 		t.Errorf("good: %d %v", rec.Code, rec.Header())
 	}
+	for _, path := range []string{"/orders", "/files/a"} { // no method, and any
+		rec := w.ask("OPTIONS", "/auth", proxy, "", "X-Original-Method", "OPTIONS", "X-Original-Uri", path, "Origin", "https://app.example.com", "Access-Control-Request-Method", "GET")
+		if rec.Code != 401 && rec.Code != 403 {
+			t.Errorf("a preflight request at %s may pass: %d", path, rec.Code)
+		}
+	}
 	for name, proof := range map[string]string{
 		"again":               good,
 		"the guard's address": key.Proof("GET", audience+"/v1/auth", token, with),

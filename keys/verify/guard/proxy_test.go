@@ -214,38 +214,56 @@ func TestSlowAndDeadUpstreams(t *testing.T) {
 	}
 }
 
-// TestSilentStreamLivesOn: the server's time-outs and the guard's bound who
-// stalls, not a stream with nothing to say.
-func TestSilentStreamLivesOn(t *testing.T) {
-	proceed := make(chan struct{})
-	w := newWorld(t, func(rw http.ResponseWriter, r *http.Request) {
-		rw.WriteHeader(200)
-		rw.(http.Flusher).Flush()
-		<-proceed
-		if r.Context().Err() == nil {
-			fmt.Fprint(rw, "last")
+// TestSilenceIsNoStall: the server's time-outs and the guard's bound who stalls,
+// not an upstream that thinks, nor a stream with nothing to say.
+func TestSilenceIsNoStall(t *testing.T) {
+	const bound, silence = 200 * time.Millisecond, 600 * time.Millisecond
+	for name, c := range map[string]struct {
+		method  string
+		think   time.Duration // before the answer begins
+		timeout time.Duration
+	}{
+		"a stream":                  {"GET", 0, bound},
+		"a stream after a body":     {"POST", 0, bound},
+		"an answer that takes long": {"POST", silence, time.Minute},
+	} {
+		w := newWorld(t, func(rw http.ResponseWriter, r *http.Request) {
+			if c.think == 0 {
+				io.Copy(io.Discard, r.Body)
+				rw.WriteHeader(200)
+				rw.(http.Flusher).Flush()
+			}
+			select {
+			case <-time.After(silence):
+				io.Copy(io.Discard, r.Body)
+				fmt.Fprint(rw, "last")
+			case <-r.Context().Done():
+			}
+		}, func(g *guard.Config) { g.Timeout = c.timeout })
+		for _, secure := range []bool{false, true} {
+			server := httptest.NewUnstartedServer(w.guard)
+			server.Config.ReadTimeout, server.Config.WriteTimeout = bound, bound
+			if server.EnableHTTP2 = secure; secure {
+				server.StartTLS()
+			} else {
+				server.Start()
+			}
+			var body io.Reader
+			if c.method == "POST" {
+				body = strings.NewReader("body")
+			}
+			r, _ := http.NewRequestWithContext(t.Context(), c.method, server.URL+"/orders", body)
+			r.Header.Set("Authorization", "Bearer "+w.Token(map[string]any{"scope": "orders:read orders:write"}))
+			resp, err := server.Client().Do(r)
+			if err != nil {
+				t.Errorf("%s, HTTP/2 %t: %v", name, secure, err)
+				continue
+			}
+			if body, err := io.ReadAll(resp.Body); string(body) != "last" {
+				t.Errorf("%s, HTTP/2 %t: %q, %v", name, secure, body, err)
+			}
+			server.Close()
 		}
-	}, func(c *guard.Config) { c.Timeout = 200 * time.Millisecond })
-	for _, secure := range []bool{false, true} {
-		server := httptest.NewUnstartedServer(w.guard)
-		server.Config.ReadTimeout, server.Config.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond
-		if server.EnableHTTP2 = secure; secure {
-			server.StartTLS()
-		} else {
-			server.Start()
-		}
-		r, _ := http.NewRequestWithContext(t.Context(), "GET", server.URL+"/orders", nil)
-		r.Header.Set("Authorization", "Bearer "+w.reader())
-		resp, err := server.Client().Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		<-time.After(600 * time.Millisecond)
-		go func() { proceed <- struct{}{} }()
-		if body, err := io.ReadAll(resp.Body); string(body) != "last" {
-			t.Errorf("HTTP/2 %t: %q, %v", secure, body, err)
-		}
-		server.Close()
 	}
 }
 
