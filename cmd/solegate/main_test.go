@@ -313,6 +313,7 @@ func TestServesTLS(t *testing.T) {
 func FuzzConfiguration(f *testing.F) {
 	f.Add([]byte("issuer: https://a.example\nlifetimes:\n  code: 1m\nclients:\n  - id: a\n    origins: [x]\n"))
 	f.Add([]byte("clients:\n  - id: a\n    auth_method: private_key_jwt\n    jwks: {keys: [{kty: OKP, kid: 1, ext: true, x: ~}]}\n"))
+	f.Add([]byte("guard:\n  audience: a\n  routes: [GET /a=b, '/{x}']\n  public: [GET /a]\n"))
 	f.Add([]byte("a: &b c\nd: *b\n"))
 	f.Add([]byte("issuer: [1, 2\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {

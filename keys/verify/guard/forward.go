@@ -45,11 +45,7 @@ var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustPa
 // asked answers a proxy.
 func (g *Guard) asked(w http.ResponseWriter, r *http.Request) {
 	w = &narrow{ResponseWriter: w}
-	peers := g.config.TrustedProxies
-	if len(peers) == 0 {
-		peers = loopback
-	}
-	if a := peer(r); !a.IsValid() || !trusted(peers, a) {
+	if a := peer(r); !a.IsValid() || !trusted(g.config.TrustedProxies, a) {
 		g.refuse(w, r, http.StatusForbidden, "invalid_request", "Only a proxy may ask.", fmt.Errorf("%s is none of TrustedProxies", a))
 		return
 	}

@@ -162,6 +162,9 @@ func New(ctx context.Context, c Config) (*Guard, error) {
 	if c.Timeout == 0 {
 		c.Timeout = time.Minute
 	}
+	if c.ForwardAuth != "" && len(c.TrustedProxies) == 0 {
+		c.TrustedProxies = loopback
+	}
 	if c.Verify.Log == nil {
 		c.Verify.Log = slog.New(slog.DiscardHandler)
 	}
@@ -237,7 +240,6 @@ func (g *Guard) check(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, r, http.StatusNotFound, "not_found", "There is nothing here for this method and path.", err)
 		return
 	}
-	r.Pattern = rt.Pattern // as a ServeMux sets it, for what is by route
 	rt.handler.ServeHTTP(w, r)
 }
 

@@ -256,7 +256,7 @@ func (t *table) find(method, path string) (*route, error) {
 	folded := fold(path)
 	bare := strings.TrimSuffix(folded, "/")
 	var rival *route
-	safe := func(method, path string) bool {
+	safe := func(path string) bool {
 		rival = lookup(t.folded, method, path)
 		return rival == nil || rival.demand == found.demand || path != folded && lookup(rival.alone, method, folded) != nil
 	}
@@ -266,10 +266,9 @@ func (t *table) find(method, path string) (*route, error) {
 	}
 	dot := strings.LastIndexByte(bare, '.')
 	suffix := dot > strings.LastIndexByte(bare, '/')+1
-	if (t.lower && folded == path || safe(method, folded)) &&
-		(method != http.MethodHead || safe(http.MethodGet, folded)) &&
-		(slash == "" || safe(method, slash)) &&
-		(!suffix || safe(method, bare[:dot])) {
+	if (t.lower && folded == path || safe(folded)) &&
+		(slash == "" || safe(slash)) &&
+		(!suffix || safe(bare[:dot])) {
 		return found, nil
 	}
 	return nil, fmt.Errorf("it is the route %q, but an upstream that is not strict about case, a slash at the end or a suffix would take it for %q, which demands something else", found.Pattern, rival.Pattern)
