@@ -44,9 +44,10 @@ lint: ## check formatting, go vet, staticcheck, known vulnerabilities
 spa: $(SPA)/dist/index.html ## type-check and build the sample SPA
 
 # The browser attacks run in Chromium against the built SPA, so both come
-# first. The race detector needs a C compiler, the Redis store a Redis.
+# first. The race detector needs a C compiler, the Redis store a Redis, the
+# guard an nginx.
 unit: $(SPA)/dist/index.html ## run the tests of every module, with the race detector
-	@$(NEED) go cc chromium node npm redis
+	@$(NEED) go cc chromium node npm redis nginx
 	@for module in $(MODULES); do \
 		echo "go -C $$module test -race $(TESTFLAGS) ./..."; \
 		$(GO) -C $$module test -race $(TESTFLAGS) ./... || exit 1; \

@@ -29,7 +29,7 @@ func (a *app) client() *cobra.Command {
 		addClientFlags(cmd)
 	}
 	register.Flags().String("id", "", "the client id (default: a random one)")
-	settingFlags(register, "issuer")
+	settingFlags(register, nil, "issuer")
 
 	list := &cobra.Command{Use: "list", Short: "List the clients", Args: cobra.NoArgs, RunE: a.clientList}
 	show := &cobra.Command{Use: "show ID", Short: "Show a client", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {

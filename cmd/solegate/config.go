@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -70,6 +71,8 @@ type settings struct {
 		MemoryLimit string `yaml:"memory_limit" default:"512MiB" doc:"Above this the collector works harder whatever gc_percent says (GOMEMLIMIT); off for none."`
 	} `yaml:"runtime"`
 
+	Guard guardSettings `yaml:"guard" doc:"Settings of solegate guard, in a file of its own: keys/verify/README.md."`
+
 	Clients []clientSettings `yaml:"clients" doc:"Clients declared in the file. They are written to the store at each start, and the command line does not change them. Their settings: clients/README.md."`
 }
 
@@ -80,7 +83,11 @@ func (m mistake) Error() string { return m.where + ": " + m.text }
 
 func (c *configuration) mistakef(setting, format string, args ...any) {
 	where := setting
-	if at, ok := c.origin[setting]; ok && at != defaultOrigin {
+	at, ok := c.origin[setting]
+	if list, _, item := strings.Cut(setting, "["); item && !ok { // one of a flag's, or the environment's
+		at, ok = c.origin[list]
+	}
+	if ok && at != defaultOrigin {
 		where = at + ": " + setting
 	}
 	c.mistakes = append(c.mistakes, mistake{where, fmt.Sprintf(format, args...)})

@@ -76,8 +76,8 @@ func (a *app) config() *cobra.Command {
 			return c.err()
 		},
 	}
-	settingFlags(check)
-	settingFlags(show)
+	settingFlags(check, nil)
+	settingFlags(show, nil)
 	return group("config", "Look at the configuration", check, show)
 }
 
@@ -110,12 +110,18 @@ func (c *configuration) password() password.Params {
 	return password.Params{Memory: c.Password.Memory, Time: c.Password.Time, Threads: c.Password.Threads, Concurrent: c.Password.Concurrent}
 }
 
-// check notes everything that serve would refuse, without opening the store.
+// check notes everything that solegate guard would refuse if the configuration
+// has settings of its own, and else what serve would.
 func (c *configuration) check() {
-	az := c.authz()
-	for _, p := range az.Problems() {
-		c.mistakef(p.Setting, "%s", p.Text)
+	if c.guards() {
+		c.checkGuard()
+	} else {
+		c.checkServer()
 	}
+}
+
+// checkShared notes what is wrong with the settings that serve and guard share.
+func (c *configuration) checkShared() {
 	host, port, err := net.SplitHostPort(c.Listen)
 	if n, numberErr := strconv.ParseUint(port, 10, 16); err != nil || numberErr != nil || n == 0 && !c.Development {
 		c.mistakef("listen", "%q is no address: write 127.0.0.1:8080, or :8080 for all addresses", c.Listen)
@@ -128,6 +134,31 @@ func (c *configuration) check() {
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
 		c.mistakef("tls", "certificate and key belong together: set both or neither")
 	}
+	if f := c.Log.Format; f != "text" && f != "json" {
+		c.mistakef("log.format", "%q is neither text nor json", f)
+	}
+	if _, err := c.level(); err != nil {
+		c.mistakef("log.level", "%q is none of debug, info, warn, error", c.Log.Level)
+	}
+	if p := c.Runtime.GCPercent; p < 10 || p > 10_000 {
+		c.mistakef("runtime.gc_percent", "%d is not between 10 and 10000", p)
+	}
+	if _, err := c.memoryLimit(); err != nil {
+		c.mistakef("runtime.memory_limit", "%v", err)
+	}
+}
+
+// checkServer notes everything that serve would refuse, without opening the
+// store.
+func (c *configuration) checkServer() {
+	if c.guards() {
+		c.mistakef("guard", "these are settings of a guard: run solegate guard with this configuration, and the server with another")
+	}
+	az := c.authz()
+	for _, p := range az.Problems() {
+		c.mistakef(p.Setting, "%s", p.Text)
+	}
+	c.checkShared()
 	switch {
 	case c.MasterKey != "" && c.MasterKeyFile != "":
 		c.mistakef("master_key", "it is set beside master_key_file: set one of them")
@@ -156,18 +187,6 @@ func (c *configuration) check() {
 	}
 	if c.Password.Memory < 8192 && !c.Development {
 		c.mistakef("password.memory", "%d KiB is too little to hold off guessing: 19456 at least, better 65536", c.Password.Memory)
-	}
-	if f := c.Log.Format; f != "text" && f != "json" {
-		c.mistakef("log.format", "%q is neither text nor json", f)
-	}
-	if _, err := c.level(); err != nil {
-		c.mistakef("log.level", "%q is none of debug, info, warn, error", c.Log.Level)
-	}
-	if p := c.Runtime.GCPercent; p < 10 || p > 10_000 {
-		c.mistakef("runtime.gc_percent", "%d is not between 10 and 10000", p)
-	}
-	if _, err := c.memoryLimit(); err != nil {
-		c.mistakef("runtime.memory_limit", "%v", err)
 	}
 	c.checkClients()
 }

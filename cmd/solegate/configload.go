@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"reflect"
@@ -57,20 +58,37 @@ func envName(setting string) string {
 	return "SOLEGATE_" + strings.ToUpper(strings.ReplaceAll(setting, ".", "_"))
 }
 
-func flagName(setting string) string { return strings.NewReplacer(".", "-", "_", "-").Replace(setting) }
+// flag is the setting's flag. The guard's have no prefix: they are flags of
+// solegate guard.
+func (l leaf) flag() string {
+	if name := l.field.Tag.Get("flag"); name != "" {
+		return name
+	}
+	return strings.NewReplacer(".", "-", "_", "-").Replace(strings.TrimPrefix(l.name, "guard."))
+}
 
-// settingFlags gives cmd a flag for each setting, or for those named.
-func settingFlags(cmd *cobra.Command, only ...string) {
+// settingFlag marks a flag that is a setting's; its value is the name.
+const settingFlag = "setting"
+
+// settingFlags gives cmd a flag for each setting that is wanted, or for those
+// named.
+func settingFlags(cmd *cobra.Command, want func(leaf) bool, only ...string) {
 	var s settings
+	f := cmd.Flags()
 	for _, l := range leaves(reflect.ValueOf(&s).Elem(), "") {
-		if len(only) > 0 && !slices.Contains(only, l.name) || l.field.Tag.Get("secret") != "" {
+		if want != nil && !want(l) || len(only) > 0 && !slices.Contains(only, l.name) || l.field.Tag.Get("secret") != "" {
 			continue
 		}
-		if l.field.Type.Kind() == reflect.Bool {
-			cmd.Flags().Bool(flagName(l.name), false, l.field.Tag.Get("doc"))
-		} else {
-			cmd.Flags().String(flagName(l.name), "", l.field.Tag.Get("doc"))
+		name, doc := l.flag(), l.field.Tag.Get("doc")
+		switch {
+		case l.field.Type.Kind() == reflect.Bool:
+			f.Bool(name, false, doc)
+		case l.field.Tag.Get("flag") != "":
+			f.StringArray(name, nil, doc)
+		default:
+			f.String(name, "", doc)
 		}
+		f.SetAnnotation(name, settingFlag, []string{l.name})
 	}
 }
 
@@ -109,7 +127,7 @@ func (a *app) load(cmd *cobra.Command) (*configuration, error) {
 		if !ok || text == "" {
 			continue
 		}
-		c.origin[l.name] = name
+		c.cameFrom(l.name, name)
 		if err := setText(l.value, text); err != nil {
 			c.mistakef(l.name, "%v", err)
 		}
@@ -125,16 +143,27 @@ func (a *app) load(cmd *cobra.Command) (*configuration, error) {
 		c.mistakes = append(c.mistakes, mistake{name, "there is no such setting" + suggest(name, known)})
 	}
 	for _, l := range all {
-		flag := cmd.Flags().Lookup(flagName(l.name))
-		if flag == nil || !flag.Changed || l.field.Tag.Get("secret") != "" {
+		flag := cmd.Flags().Lookup(l.flag())
+		if flag == nil || !flag.Changed || !slices.Equal(flag.Annotations[settingFlag], []string{l.name}) {
 			continue
 		}
-		c.origin[l.name] = "--" + flag.Name
+		c.cameFrom(l.name, "--"+flag.Name)
+		if list, ok := flag.Value.(interface{ GetSlice() []string }); ok {
+			l.value.Set(reflect.ValueOf(list.GetSlice()))
+			continue
+		}
 		if err := setText(l.value, flag.Value.String()); err != nil {
 			c.mistakef(l.name, "%v", err)
 		}
 	}
 	return c, nil
+}
+
+// cameFrom notes where a setting comes from in place of the file, and forgets
+// where the file had the items of a list.
+func (c *configuration) cameFrom(setting, origin string) {
+	maps.DeleteFunc(c.origin, func(name, _ string) bool { return strings.HasPrefix(name, setting+"[") })
+	c.origin[setting] = origin
 }
 
 func mapKeys(m map[string]string) func(func(string) bool) {

@@ -16,7 +16,7 @@ import (
 func (a *app) healthcheck() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "healthcheck [URL]", Short: "Ask a running server whether it is alive (for containers)", Args: cobra.MaximumNArgs(1),
-		Long: "Ask a running server whether it is alive, for containers.\n\nWithout a URL it asks where serve with the same configuration listens, by TLS if tls.certificate\nis set, and does not verify the name in the certificate. At a URL it does.",
+		Long: "Ask a running server whether it is alive, for containers.\n\nWithout a URL it asks where serve with the same configuration listens, or guard at\nits guard.health_listen, by TLS if tls.certificate\nis set, and does not verify the name in the certificate. At a URL it does.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.load(cmd)
 			if err != nil {
@@ -56,15 +56,19 @@ func (a *app) healthcheck() *cobra.Command {
 			return a.answer(map[string]bool{"ok": true}, "ok\n")
 		},
 	}
-	settingFlags(cmd, "listen", "tls.certificate")
+	settingFlags(cmd, nil, "listen", "tls.certificate")
 	return cmd
 }
 
 // own is where this machine reaches a server with the configuration.
 func (c *configuration) own() (*url.URL, error) {
-	host, port, err := net.SplitHostPort(c.Listen)
+	setting, address := "listen", c.Listen
+	if c.guards() { // which has these paths at an address of their own
+		setting, address = "guard.health_listen", c.Guard.HealthListen
+	}
+	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, fmt.Errorf("listen: %q is no address: write 127.0.0.1:8080, or :8080 for all addresses", c.Listen)
+		return nil, fmt.Errorf("%s: %q is no address: write 127.0.0.1:8080, or :8080 for all addresses", setting, address)
 	}
 	// All addresses is none that can be asked. Loopback is one of them; also of
 	// [::], which takes IPv4 and may be there without IPv6, as in many containers.
@@ -72,7 +76,7 @@ func (c *configuration) own() (*url.URL, error) {
 		host = "127.0.0.1"
 	}
 	own := &url.URL{Scheme: "http", Host: net.JoinHostPort(host, port)}
-	if c.TLS.Certificate != "" {
+	if c.TLS.Certificate != "" && !c.guards() {
 		own.Scheme = "https"
 	}
 	return own, nil

@@ -150,7 +150,7 @@ func TestJSONInREADME(t *testing.T) {
 	var walk func(*cobra.Command)
 	walk = func(cmd *cobra.Command) {
 		name := strings.TrimPrefix(cmd.CommandPath(), "solegate ")
-		if !cmd.HasSubCommands() && name != "serve" && !answered[name] {
+		if !cmd.HasSubCommands() && name != "serve" && name != "guard" && !answered[name] {
 			t.Errorf("%s: run it here, and write its answer into the README's table", name)
 		}
 		for _, sub := range cmd.Commands() {

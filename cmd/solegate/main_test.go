@@ -161,11 +161,13 @@ func TestPasswordAtATerminal(t *testing.T) {
 // TestTableInREADME holds the README's table to the settings' own words. Run it
 // with SOLEGATE_TEST_UPDATE=1 to write the table.
 func TestTableInREADME(t *testing.T) {
-	var b strings.Builder
-	b.WriteString("<!-- config:begin -->\n| in the file | environment | flag | default | what it is |\n|---|---|---|---|---|\n")
+	var server, guard strings.Builder
+	const head = "| in the file | environment | flag | default | what it is |\n|---|---|---|---|---|\n"
+	server.WriteString("<!-- config:begin -->\n" + head)
+	guard.WriteString("<!-- guard:begin -->\n" + head)
 	var s settings
 	for _, l := range leaves(reflect.ValueOf(&s).Elem(), "") {
-		key, flag := "`"+l.name+"`", "`--"+flagName(l.name)+"`"
+		key, flag := "`"+l.name+"`", "`--"+l.flag()+"`"
 		if l.field.Tag.Get("secret") != "" {
 			key, flag = "", ""
 		}
@@ -173,25 +175,38 @@ func TestTableInREADME(t *testing.T) {
 		if preset != "" {
 			preset = "`" + preset + "`"
 		}
-		fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s |\n", key, envName(l.name), flag, preset, l.field.Tag.Get("doc"))
+		b := &server
+		if l.guardOnly() {
+			b = &guard
+		}
+		fmt.Fprintf(b, "| %s | `%s` | %s | %s | %s |\n", key, envName(l.name), flag, preset, l.field.Tag.Get("doc"))
 	}
-	field, _ := reflect.TypeFor[settings]().FieldByName("Clients")
-	fmt.Fprintf(&b, "| `clients` | | | | %s |\n<!-- config:end -->", field.Tag.Get("doc"))
+	for _, name := range []string{"Guard", "Clients"} {
+		field, _ := reflect.TypeFor[settings]().FieldByName(name)
+		fmt.Fprintf(&server, "| `%s` | | | | %s |\n", field.Tag.Get("yaml"), field.Tag.Get("doc"))
+	}
+	server.WriteString("<!-- config:end -->")
+	guard.WriteString("<!-- guard:end -->")
+	holdTable(t, filepath.Join("..", "..", "README.md"), "config", server.String())
+	holdTable(t, filepath.Join("..", "..", "keys", "verify", "README.md"), "guard", guard.String())
+}
 
-	path := filepath.Join("..", "..", "README.md")
+// holdTable holds the part of a file between two marks to a table, or writes it.
+func holdTable(t *testing.T, path, mark, want string) {
+	t.Helper()
 	readme, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	marked := regexp.MustCompile(`(?s)<!-- config:begin -->.*<!-- config:end -->`)
+	marked := regexp.MustCompile(`(?s)<!-- ` + mark + `:begin -->.*<!-- ` + mark + `:end -->`)
 	if os.Getenv("SOLEGATE_TEST_UPDATE") != "" {
-		if err := os.WriteFile(path, marked.ReplaceAllLiteral(readme, []byte(b.String())), 0o644); err != nil {
+		if err := os.WriteFile(path, marked.ReplaceAllLiteral(readme, []byte(want)), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
-	if got := marked.Find(readme); string(got) != b.String() {
-		t.Errorf("the README's table is stale; run SOLEGATE_TEST_UPDATE=1 go test ./cmd/solegate -run README, want:\n%s", b.String())
+	if got := marked.Find(readme); string(got) != want {
+		t.Errorf("the table in %s is stale; run SOLEGATE_TEST_UPDATE=1 go test ./cmd/solegate -run README, want:\n%s", path, want)
 	}
 }
 
@@ -298,6 +313,7 @@ func TestServesTLS(t *testing.T) {
 func FuzzConfiguration(f *testing.F) {
 	f.Add([]byte("issuer: https://a.example\nlifetimes:\n  code: 1m\nclients:\n  - id: a\n    origins: [x]\n"))
 	f.Add([]byte("clients:\n  - id: a\n    auth_method: private_key_jwt\n    jwks: {keys: [{kty: OKP, kid: 1, ext: true, x: ~}]}\n"))
+	f.Add([]byte("guard:\n  audience: a\n  routes: [GET /a=b, '/{x}']\n  public: [GET /a]\n"))
 	f.Add([]byte("a: &b c\nd: *b\n"))
 	f.Add([]byte("issuer: [1, 2\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {

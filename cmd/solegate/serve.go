@@ -31,13 +31,13 @@ func (a *app) serve() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if c.check(); len(c.mistakes) > 0 {
+			if c.checkServer(); len(c.mistakes) > 0 {
 				return c.err()
 			}
 			return a.run(cmd.Context(), c)
 		},
 	}
-	settingFlags(cmd)
+	settingFlags(cmd, func(l leaf) bool { return !l.guardOnly() })
 	return cmd
 }
 
@@ -61,11 +61,9 @@ func (a *app) run(ctx context.Context, c *configuration) error {
 	}
 
 	// The port first: a second server by mistake must not touch the store.
-	listener, err := net.Listen("tcp", c.Listen)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("the address %s is taken by another program: end it, or choose another with --listen", c.Listen)
-	} else if err != nil {
-		return fmt.Errorf("can't listen on %s: %w", c.Listen, err)
+	listener, err := listen(c.Listen, "--listen")
+	if err != nil {
+		return err
 	}
 	defer listener.Close()
 	store, err := open(ctx, c.Store, c.Development, log)
@@ -93,17 +91,10 @@ func (a *app) run(ctx context.Context, c *configuration) error {
 		MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	secure := c.TLS.Certificate != ""
-	if secure {
-		certificate, err := loadCertificate(c.TLS.Certificate, c.TLS.Key, log)
-		if err != nil {
-			return err
-		}
-		web.TLSConfig = &tls.Config{
-			MinVersion: tls.VersionTLS12, CipherSuites: cipherSuites,
-			GetCertificate: certificate.get, NextProtos: []string{"h2", "http/1.1"},
-		}
+	if web.TLSConfig, err = c.tls(log); err != nil {
+		return err
 	}
+	secure := web.TLSConfig != nil
 
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -133,6 +124,32 @@ func (a *app) run(ctx context.Context, c *configuration) error {
 		err = nil
 	}
 	return err
+}
+
+// listen listens on an address, which flag can change.
+func listen(address, flag string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("the address %s is taken by another program: end it, or choose another with %s", address, flag)
+	} else if err != nil {
+		return nil, fmt.Errorf("can't listen on %s: %w", address, err)
+	}
+	return listener, nil
+}
+
+// tls is how TLS is spoken; nil without a certificate.
+func (c *configuration) tls(log *slog.Logger) (*tls.Config, error) {
+	if c.TLS.Certificate == "" {
+		return nil, nil
+	}
+	certificate, err := loadCertificate(c.TLS.Certificate, c.TLS.Key, log)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, CipherSuites: cipherSuites,
+		GetCertificate: certificate.get, NextProtos: []string{"h2", "http/1.1"},
+	}, nil
 }
 
 // certificate is a TLS certificate that is read again when its files change.

@@ -105,7 +105,7 @@ func (a *app) with(cmd *cobra.Command, ready func(*configuration) error, do func
 // operatorFlags are the settings that such a command takes as flags.
 func operatorFlags(cmds ...*cobra.Command) {
 	for _, cmd := range cmds {
-		settingFlags(cmd, "store", "development", "master_key_file")
+		settingFlags(cmd, nil, "store", "development", "master_key_file")
 	}
 }
 

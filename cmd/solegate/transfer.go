@@ -68,7 +68,7 @@ func (a *app) store() *cobra.Command {
 	migrate.Flags().String("from", "", "the store to copy, a path or a URL")
 	migrate.Flags().String("to", "", "the store to copy into, a path or a URL")
 	migrate.Flags().Bool("resume", false, "go on after an interruption: what is in the target must be the same")
-	settingFlags(migrate, "development")
+	settingFlags(migrate, nil, "development")
 
 	check := &cobra.Command{
 		Use: "check", Short: "Read everything in the store and say what is wrong with it", Args: cobra.NoArgs,

@@ -96,6 +96,9 @@ type Config struct {
 	Now func() time.Time
 }
 
+// Validate returns what New would refuse, without asking the issuer.
+func (c Config) Validate() error { return c.complete() }
+
 func (c *Config) complete() error {
 	u, err := url.Parse(c.Issuer)
 	switch {

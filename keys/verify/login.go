@@ -37,7 +37,7 @@ type Login struct {
 // It panics at once if l can't be, and for a request that did not come through
 // Require.
 func (v *Verifier) RequireLogin(l Login) func(http.Handler) http.Handler {
-	if err := l.valid(); err != nil {
+	if err := l.Validate(); err != nil {
 		panic(err)
 	}
 	l.ACR = slices.Clone(l.ACR)
@@ -56,7 +56,8 @@ func (v *Verifier) RequireLogin(l Login) func(http.Handler) http.Handler {
 	}
 }
 
-func (l *Login) valid() error {
+// Validate returns what RequireLogin would panic with.
+func (l Login) Validate() error {
 	if l.MaxAge < 0 || l.MaxAge%time.Second != 0 {
 		return fmt.Errorf("verify: Login.MaxAge is %s: whole seconds are expected", l.MaxAge)
 	}

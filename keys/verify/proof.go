@@ -54,6 +54,10 @@ func (v *Verifier) once(r *http.Request, p *dpop.Proof) error {
 	return nil
 }
 
+// PublicURL is Config.PublicURL, or what stands for it: the scheme, host and
+// port of Audience; "" if no DPoP is accepted.
+func (v *Verifier) PublicURL() string { return v.config.PublicURL }
+
 // address is where the client sent the request, as it must stand in htu. The
 // host is never the request's: who sends a stolen proof would choose it.
 func (v *Verifier) address(r *http.Request) string {

@@ -1,0 +1,127 @@
+package guard
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/solegate/solegate/keys/verify"
+)
+
+// websocket reports whether a request asks for a WebSocket.
+func websocket(r *http.Request) bool {
+	if r.ProtoMajor != 1 || len(r.Header["Upgrade"]) != 1 || !strings.EqualFold(r.Header["Upgrade"][0], "websocket") {
+		return false
+	}
+	for _, line := range r.Header["Connection"] {
+		for option := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(option), "upgrade") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// upgradable refuses a WebSocket that is none (RFC 6455 §4.1): an upstream that
+// refuses it, or reads on after the headers, must find nothing there. And one
+// whose token has expired, as the leeway allows: it would be closed at once.
+func (g *Guard) upgradable(r *http.Request, t *verify.Token) error {
+	if r.Method != http.MethodGet || r.ContentLength != 0 || len(r.TransferEncoding) > 0 || r.Header.Get("Sec-Websocket-Version") != "13" || len(r.Header["Sec-Websocket-Key"]) != 1 {
+		return &verify.Error{Code: "invalid_request", Description: "The handshake of a WebSocket is expected.", Status: http.StatusBadRequest, Cause: errors.New("no handshake by RFC 6455")}
+	}
+	if t != nil && !t.Expires.After(g.config.Verify.Now()) {
+		return &verify.Error{Code: "invalid_token", Description: "The access token is invalid or has expired.", Status: http.StatusUnauthorized, Cause: errors.New("the token has expired, and a WebSocket would be closed at once")}
+	}
+	return nil
+}
+
+// endInTime ends an event stream when its token expires or the guard stops, as
+// if the upstream had.
+func (g *Guard) endInTime(resp *http.Response, p *passage) {
+	end := func() {
+		p.ended.Store(true)
+		p.cancel()
+	}
+	p.ends = append(p.ends, context.AfterFunc(g.done, end))
+	if p.token != nil {
+		p.ends = append(p.ends, time.AfterFunc(p.token.Expires.Sub(g.config.Verify.Now()), end).Stop)
+	}
+	resp.Body = &ending{resp.Body, p}
+}
+
+func (p *passage) stop() {
+	for _, stop := range p.ends {
+		stop()
+	}
+}
+
+// ending is a body that ends well when it is ended.
+type ending struct {
+	io.ReadCloser
+	passage *passage
+}
+
+// Read implements [io.Reader].
+func (e *ending) Read(b []byte) (int, error) {
+	n, err := e.ReadCloser.Read(b)
+	if err != nil && e.passage.ended.Load() {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// patient writes an answer, and waits for a client that does not take it for
+// the time-out and no longer. The server's own time-outs are for the whole of
+// a request, which may be a stream: they are lifted.
+type patient struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	timeout time.Duration
+}
+
+func newPatient(w http.ResponseWriter, control *http.ResponseController, timeout time.Duration) *patient {
+	control.SetReadDeadline(time.Time{})
+	control.SetWriteDeadline(time.Time{})
+	return &patient{w, control, timeout}
+}
+
+// Write implements [http.ResponseWriter].
+func (p *patient) Write(b []byte) (int, error) {
+	p.control.SetWriteDeadline(time.Now().Add(p.timeout))
+	defer p.control.SetWriteDeadline(time.Time{})
+	return p.ResponseWriter.Write(b)
+}
+
+// FlushError is what [http.ResponseController] calls.
+func (p *patient) FlushError() error {
+	p.control.SetWriteDeadline(time.Now().Add(p.timeout))
+	defer p.control.SetWriteDeadline(time.Time{})
+	return p.control.Flush()
+}
+
+// Hijack is what [http.ResponseController] calls.
+func (p *patient) Hijack() (net.Conn, *bufio.ReadWriter, error) { return p.control.Hijack() }
+
+// end bounds what the server itself still sends.
+func (p *patient) end() { p.control.SetWriteDeadline(time.Now().Add(p.timeout)) }
+
+// patientBody is a request's body; it bounds each read. In between there is no
+// bound: the server reads ahead to learn that the client went away.
+type patientBody struct {
+	io.ReadCloser
+	control *http.ResponseController
+	timeout time.Duration
+}
+
+// Read implements [io.Reader].
+func (p *patientBody) Read(b []byte) (int, error) {
+	p.control.SetReadDeadline(time.Now().Add(p.timeout))
+	defer p.control.SetReadDeadline(time.Time{})
+	return p.ReadCloser.Read(b)
+}
