@@ -29,6 +29,7 @@ var tables = []struct {
 		_, err := record.DecodeGrant(storage.GrantID(id), data)
 		return err
 	}},
+	{"event", "SELECT CAST(seq AS TEXT), data FROM events", decodes[storage.Event]},
 	{"pushed request", "SELECT hex(id), data FROM pushed_requests", decodes[storage.PushedRequest]},
 	{"grant's key", "SELECT id, jkt FROM grants WHERE jkt <> x''", thumbprint},
 	{"replay's key", "SELECT hex(key), key FROM replays", thumbprint},

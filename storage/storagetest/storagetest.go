@@ -66,6 +66,10 @@ func run(t *testing.T, fresh func(*testing.T) Opener, wrap func(storage.Store) s
 		{"Logouts", testLogouts},
 		{"LogoutsRace", testLogoutsRace},
 		{"EachLogout", testEachLogout},
+		{"Events", testEvents},
+		{"EventsOfAnother", testEventsOfAnother},
+		{"EventsRace", testEventsRace},
+		{"AwaitEvents", testAwaitEvents},
 		{"KeyRing", testKeyRing},
 		{"Count", testCount},
 		{"Sweep", testSweep},
@@ -668,6 +672,7 @@ func testCheck(t *testing.T, s storage.Store, _ Opener) {
 	check(t, s.PushRequest(ctx, storage.PushedRequest{ID: storage.Hash{1}, Client: "spa", Expires: start.Add(time.Minute)}, start))
 	check(t, s.AddLogouts(ctx, []storage.Logout{logout("spa", "u2.s", start), logout("spa", "u3.s", start)}))
 	check(t, s.FinishLogout(ctx, "spa", "u3.s"))
+	check(t, s.AppendEvents(ctx, []storage.Event{event(0)}, start))
 	healthy("in use")
 }
 
