@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/solegate/solegate/authz/audit"
+	"github.com/solegate/solegate/authz/feed"
 	"github.com/solegate/solegate/authz/login"
 	"github.com/solegate/solegate/authz/login/password"
 	"github.com/solegate/solegate/authz/oauth"
@@ -44,6 +45,7 @@ type Server struct {
 	pages    *pages.Pages
 	provider *provider.Provider
 	revoker  *revocation.Revoker
+	feed     *feed.Hub
 	nonces   *dpop.Nonces             // the same at every server of the store
 	recent   recent                   // clients that asked for tokens a moment ago
 	metadata document                 // prepared
@@ -81,6 +83,13 @@ func New(_ context.Context, c Config) (*Server, error) {
 	}); err != nil {
 		return nil, err
 	}
+	if s.feed, err = feed.New(feed.Config{
+		Issuer: c.Issuer, Store: c.Store, Heartbeat: c.FeedHeartbeat, Log: c.Log, Now: c.Now,
+		Sign: func(typ string, claims []byte) (string, error) { return c.Ring.Sign(c.AccessTokenAlg, typ, claims) },
+		Keys: func() string { return c.Ring.JWKS().ETag },
+	}); err != nil {
+		return nil, err
+	}
 	s.metadata = s.prepareMetadata()
 	s.routes()
 	return s, nil
@@ -111,6 +120,10 @@ func (s *Server) routes() {
 	handle("POST /userinfo", s.userinfo)
 	handle("OPTIONS /userinfo", s.preflight)
 	handle("POST /introspect", s.introspect)
+	handle("GET /feed", s.feedStream)
+	handle("POST /feed", s.feedStream)
+	handle("GET /feed/snapshot", s.feedSnapshot)
+	handle("POST /feed/snapshot", s.feedSnapshot)
 
 	handle("GET /.well-known/openid-configuration", s.serveMetadata)
 	handle("GET /.well-known/oauth-authorization-server", s.serveMetadata)
@@ -142,14 +155,21 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Run does the work between requests until ctx ends: it keeps the key ring's
-// schedule and sweeps what has expired. It returns ctx's error.
+// schedule, sweeps what has expired, and follows the store for the revocation
+// feed, whose streams end with it. It returns ctx's error.
 func (s *Server) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	work.Go(func() { s.Ring.Run(ctx) })
 	work.Go(func() { s.sweep(ctx) })
+	work.Go(func() { s.feed.Run(ctx) })
 	work.Wait()
 	return ctx.Err()
 }
+
+// EndStreams ends the streams of the revocation feed, which would go on for
+// ever. Call it when the server shuts down, so that it need not wait for them
+// (http.Server.RegisterOnShutdown).
+func (s *Server) EndStreams() { s.feed.End() }
 
 // sweepEvery and sweepLimit bound what expired records cost: a sweep removes
 // little at a time and comes back.
@@ -239,6 +259,9 @@ func (c *Config) Problems() []Problem {
 	}
 	if text := checkIssuer(c.Issuer, c.Development); text != "" {
 		problems = append(problems, Problem{"issuer", text})
+	}
+	if c.FeedHeartbeat < 0 || c.FeedHeartbeat > time.Minute {
+		problems = append(problems, Problem{"feed_heartbeat", fmt.Sprintf("%s is not between 1s and 1m", c.FeedHeartbeat)})
 	}
 	l := &c.Lifetimes
 	for _, d := range []struct {

@@ -93,6 +93,7 @@ func (a *app) run(ctx context.Context, c *configuration) error {
 		MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+	web.RegisterOnShutdown(handlerOf.EndStreams)
 	secure := c.TLS.Certificate != ""
 	if secure {
 		certificate, err := loadCertificate(c.TLS.Certificate, c.TLS.Key, log)
