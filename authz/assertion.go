@@ -132,7 +132,7 @@ func (s *Server) checkAssertion(text, subject string, registered func() ([]clien
 		return nil, errors.New("it is of the future")
 	}
 	return &assertion{
-		replay:  sha256.Sum256([]byte("client assertion\x00" + subject + "\x00" + claims.ID)),
+		replay: sha256.Sum256([]byte("client assertion\x00" + subject + "\x00" + claims.ID)),
 		// A server whose clock is behind accepts it for longer.
 		expires: time.Unix(int64(*claims.Expires)+1, 0).Add(maxAssertionLeeway),
 	}, nil

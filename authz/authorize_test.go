@@ -56,6 +56,7 @@ var FailingCases = []struct {
 	{"scope", []string{"scope", "openid other"}, "invalid_scope", true},
 	{"pkce", []string{"code_challenge", ""}, "invalid_request", true},
 	{"dpopKey", []string{"dpop_jkt", "x"}, "invalid_request", true},
+	{"dpopKey", []string{"dpop_jkt", strings.Repeat("A", 43)}, "invalid_request", true},
 	{"resource", []string{"resource", "https://other.example"}, "invalid_target", true},
 	{"prompt", []string{"prompt", "none consent"}, "invalid_request", true},
 	{"maxAge", []string{"max_age", "soon"}, "invalid_request", true},

@@ -40,6 +40,11 @@ type Config struct {
 	// is ignored. Nothing else of X-Forwarded-* is ever read.
 	TrustedProxies []netip.Prefix
 
+	// LogoutNetworks are where a client's backchannel_logout_uri may lead
+	// although it is no public address. Without any, only public addresses
+	// are told of a logout, and in development mode loopback.
+	LogoutNetworks []netip.Prefix
+
 	// FeedHeartbeat is how often a stream of the revocation feed on which
 	// nothing happens says so: 5 seconds if zero, a minute at most. APIs take a
 	// stream that is silent for longer for a broken one.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -101,7 +102,10 @@ func (s *Server) follower(w http.ResponseWriter, r *http.Request) (clients.Resou
 // queried reads the parameters of a GET. No credential belongs there: URLs are
 // logged.
 func (s *Server) queried(t *tokenRequest) error {
-	form := t.r.URL.Query()
+	form, err := url.ParseQuery(t.r.URL.RawQuery)
+	if err != nil {
+		return oauth.Errorf(oauth.InvalidRequest, "The query is malformed.", "%w", err)
+	}
 	for name, values := range form {
 		if name != wire.CursorParameter || len(values) > 1 {
 			return oauth.Errorf(oauth.InvalidRequest, "Only a cursor belongs in the query, once.", "parameter %.40q in the query, %d times", name, len(values))

@@ -50,6 +50,8 @@ type metadata struct {
 	ClaimsParameter       bool     `json:"claims_parameter_supported"`
 	RequestParameter      bool     `json:"request_parameter_supported"`
 	RequestURIParameter   bool     `json:"request_uri_parameter_supported"`
+	BackchannelLogout     bool     `json:"backchannel_logout_supported"`
+	BackchannelSession    bool     `json:"backchannel_logout_session_supported"`
 	RequirePAR            bool     `json:"require_pushed_authorization_requests"`
 }
 
@@ -97,6 +99,8 @@ func (s *Server) prepareMetadata() document {
 		IntrospectionAuthAlgs: clients.AssertionAlgs(),
 		DPoPAlgs:              dpop.Algorithms(),
 		IssParameter:          true,
+		BackchannelLogout:     true,
+		BackchannelSession:    true,
 	}))
 }
 

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/solegate/solegate/authz/audit"
+	"github.com/solegate/solegate/authz/backchannel"
 	"github.com/solegate/solegate/authz/feed"
 	"github.com/solegate/solegate/authz/login"
 	"github.com/solegate/solegate/authz/login/password"
@@ -46,6 +47,7 @@ type Server struct {
 	provider *provider.Provider
 	revoker  *revocation.Revoker
 	feed     *feed.Hub
+	logouts  *backchannel.Sender
 	nonces   *dpop.Nonces             // the same at every server of the store
 	recent   recent                   // clients that asked for tokens a moment ago
 	metadata document                 // prepared
@@ -59,8 +61,16 @@ func New(_ context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{Config: c, log: c.Log, audit: audit.New(c.Log), pages: pages.New()}
+	queue := backchannel.NewQueue(c.Store, c.Log, c.Now)
+	s.revoker = revocation.New(revocation.Config{Store: c.Store, Audit: s.audit, TokenLife: c.Lifetimes.AccessToken, Notify: queue, Now: c.Now, Rand: c.Rand})
+	var err error
+	if s.logouts, err = backchannel.NewSender(backchannel.Config{
+		Issuer: c.Issuer, Development: c.Development, Networks: c.LogoutNetworks,
+		Store: c.Store, Queue: queue, Sign: c.Ring.Sign, Audit: s.audit, Log: c.Log, Now: c.Now, Rand: c.Rand,
+	}); err != nil {
+		return nil, err
+	}
 	s.nonces = dpop.NewNonces(c.Ring.Secret("DPoP nonces"), 0)
-	s.revoker = revocation.New(c.Store, s.audit, c.Now)
 	hasher, err := password.New(c.Password, c.Rand)
 	if err != nil {
 		return nil, err
@@ -68,14 +78,14 @@ func New(_ context.Context, c Config) (*Server, error) {
 	if s.login, err = login.New(login.Config{
 		Issuer: c.Issuer, Development: c.Development, Store: c.Store,
 		Seal: c.Ring.Seal, Unseal: c.Ring.Unseal, Secret: c.Ring.Secret,
-		Hasher: hasher, Pages: s.pages, Audit: s.audit, Log: c.Log, Now: c.Now, Rand: c.Rand,
+		Revoker: s.revoker, Hasher: hasher, Pages: s.pages, Audit: s.audit, Log: c.Log, Now: c.Now, Rand: c.Rand,
 		SessionIdle: c.Lifetimes.SessionIdle, SessionLife: c.Lifetimes.SessionLife, Life: c.Lifetimes.Login,
 		BindAddress: c.BindLoginToAddress, Address: s.address, RequestID: s.requestID,
 	}); err != nil {
 		return nil, err
 	}
 	if s.provider, err = provider.New(provider.Config{
-		Issuer: c.Issuer, Grants: c.Store, Ring: c.Ring, Audit: s.audit,
+		Issuer: c.Issuer, Grants: c.Store, Ring: c.Ring, Revoker: s.revoker,
 		AccessTokenAlg: c.AccessTokenAlg,
 		AccessToken:    c.Lifetimes.AccessToken, IDToken: c.Lifetimes.IDToken, Code: c.Lifetimes.Code,
 		RefreshIdle: c.Lifetimes.RefreshIdle, RefreshLife: c.Lifetimes.RefreshLife, RefreshGrace: c.Lifetimes.RefreshGrace,
@@ -155,13 +165,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Run does the work between requests until ctx ends: it keeps the key ring's
-// schedule, sweeps what has expired, and follows the store for the revocation
-// feed, whose streams end with it. It returns ctx's error.
+// schedule, sweeps what has expired, delivers logout tokens, and follows the
+// store for the revocation feed, whose streams end with it. It returns ctx's
+// error.
 func (s *Server) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	work.Go(func() { s.Ring.Run(ctx) })
 	work.Go(func() { s.sweep(ctx) })
 	work.Go(func() { s.feed.Run(ctx) })
+	work.Go(func() { s.logouts.Run(ctx) })
 	work.Wait()
 	return ctx.Err()
 }
@@ -284,6 +296,11 @@ func (c *Config) Problems() []Problem {
 		}
 		if *d.value < time.Second || *d.value > d.atMost {
 			problems = append(problems, Problem{"lifetimes." + d.name, fmt.Sprintf("%s is not between 1s and %s", *d.value, d.atMost)})
+		}
+	}
+	for _, n := range c.LogoutNetworks {
+		if !n.IsValid() || n.Bits() == 0 {
+			problems = append(problems, Problem{"backchannel_logout.allow_networks", fmt.Sprintf("%s is every address: name the networks where receivers of logout tokens are", n)})
 		}
 	}
 	return problems

@@ -52,6 +52,10 @@ func (c *counting) SessionUser(ctx context.Context, id storage.SessionID) (stora
 	return c.Store.SessionUser(ctx, id)
 }
 
+func (c *counting) RenewSession(ctx context.Context, x storage.Session) error {
+	c.note("RenewSession")
+	return c.Store.RenewSession(ctx, x)
+}
 func (c *counting) TouchSession(ctx context.Context, id storage.SessionID, seen, idle time.Time) error {
 	c.note("TouchSession")
 	return c.Store.TouchSession(ctx, id, seen, idle)

@@ -40,6 +40,7 @@ var floors = map[string]string{
 	"keys":                 "storage",
 	"authz/audit":          "clients storage",
 	"authz/throttle":       "storage",
+	"authz/backchannel":    "authz/audit authz/revocation clients keys storage",
 	"authz/login/password": "",
 	"storage/record":       "clients storage",
 	"storage/sqlite":       "clients storage storage/record",

@@ -321,6 +321,11 @@ type Sessions interface {
 	// TouchSession moves LastSeen and IdleExpires forward, never back.
 	// Nothing happens to a session that was ended or is gone.
 	TouchSession(ctx context.Context, id SessionID, seen, idleExpires time.Time) error
+	// RenewSession puts s in the place of the session that has its ID: the
+	// same person has logged in again in the same browser. LastSeen and
+	// IdleExpires never move back. ErrNotFound when there is none or it was
+	// ended; nothing happens then.
+	RenewSession(ctx context.Context, s Session) error
 	// EndSession sets EndedAt once; ending it again changes nothing and is no
 	// error. ErrNotFound when there is none.
 	EndSession(ctx context.Context, id SessionID, at time.Time) error

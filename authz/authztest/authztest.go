@@ -32,6 +32,7 @@ import (
 
 	"github.com/solegate/solegate/authz"
 	"github.com/solegate/solegate/authz/audit"
+	"github.com/solegate/solegate/authz/backchannel"
 	"github.com/solegate/solegate/authz/login/password"
 	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/clients"
@@ -192,7 +193,8 @@ func (s *Server) start(options []func(*authz.Config)) {
 	s.Ring, err = keys.Open(tb.Context(), keys.Config{Store: s.Store, Master: master, Now: s.now})
 	check(tb, err)
 	log := slog.New(slog.NewJSONHandler(s.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	s.Revoker = revocation.New(s.Store, audit.New(log), s.now)
+	// An operator's, beside the server: it adds to the same queue.
+	s.Revoker = revocation.New(revocation.Config{Store: s.Store, Audit: audit.New(log), Now: s.now, Notify: backchannel.NewQueue(s.Store, log, s.now)})
 	s.Password, err = password.New(Quick, nil)
 	check(tb, err)
 

@@ -55,16 +55,17 @@ type Config struct {
 	Issuer      string
 	Development bool // cookies work over http on loopback
 
-	Store  Store
-	Seal   func(purpose string, plain []byte) string
-	Unseal func(purpose, sealed string) ([]byte, error)
-	Secret func(purpose string) [32]byte
-	Hasher *password.Hasher
-	Pages  *pages.Pages
-	Audit  *audit.Log
-	Log    *slog.Logger
-	Now    func() time.Time
-	Rand   io.Reader
+	Store   Store
+	Seal    func(purpose string, plain []byte) string
+	Unseal  func(purpose, sealed string) ([]byte, error)
+	Secret  func(purpose string) [32]byte
+	Revoker *revocation.Revoker
+	Hasher  *password.Hasher
+	Pages   *pages.Pages
+	Audit   *audit.Log
+	Log     *slog.Logger
+	Now     func() time.Time
+	Rand    io.Reader
 
 	SessionIdle time.Duration // a session ends after so long without a login
 	SessionLife time.Duration // and after so long in any case
@@ -84,7 +85,7 @@ type Login struct {
 
 // New returns a Login.
 func New(c Config) (*Login, error) {
-	if c.Store == nil || c.Seal == nil || c.Unseal == nil || c.Secret == nil || c.Hasher == nil || c.Pages == nil ||
+	if c.Store == nil || c.Seal == nil || c.Unseal == nil || c.Secret == nil || c.Revoker == nil || c.Hasher == nil || c.Pages == nil ||
 		c.Audit == nil || c.Log == nil || c.Now == nil || c.Address == nil || c.RequestID == nil {
 		return nil, errors.New("login: a required field of Config is missing")
 	}
@@ -155,36 +156,52 @@ func (l *Login) Current(r *http.Request) (s storage.Session, u storage.User, err
 	return s, u, nil
 }
 
-// start makes a new session for u as it was read at the time of at. The
-// session dates from then: a password that was changed while the old one was
-// being checked ends it. A browser's session of somebody else ends: an
-// identifier from before the login is worth nothing after it.
+// start makes u, as it was read at the time of at, the one who is signed in.
+// The session dates from then: a password that was changed while the old one
+// was being checked ends it. Whatever the cookie was before, it is worth nothing
+// after.
+//
+// One browser has one session. If the same person is signed in already, and
+// only has to log in again (prompt=login, max_age, a step-up), that session is
+// renewed and keeps its identifier: so the person's other applications stay
+// signed in, and who then signs out is signed out of everything that this
+// browser ever signed in to. A second session beside the first would leave the
+// grants of the first alive; to end the first would throw the other
+// applications out at every step-up. A session of somebody else ends, with its
+// grants.
 func (l *Login) start(ctx context.Context, w http.ResponseWriter, r *http.Request, u storage.User, at time.Time) (storage.Session, error) {
-	id, err := storage.NewSessionID(u.ID, l.Rand)
-	if err != nil {
-		return storage.Session{}, err
-	}
 	secret := make([]byte, 32)
 	if _, err := io.ReadFull(l.Rand, secret); err != nil {
 		return storage.Session{}, err
 	}
-	s := storage.Session{
-		ID: id, Secret: sha256.Sum256(secret), User: u.ID, Epoch: u.Epoch,
-		AuthTime: at, ACR: ACRPassword, AMR: []string{AMRPassword},
-		CreatedAt: at, LastSeen: at, IdleExpires: at.Add(l.SessionIdle), Expires: at.Add(l.SessionLife),
-		Address: l.Address(r).String(), UserAgent: shorten(r.UserAgent(), 256),
-	}
-	if err := l.Store.CreateSession(ctx, s); err != nil {
+	old, _, err := l.Current(r)
+	if err != nil && !errors.Is(err, ErrNoSession) {
 		return storage.Session{}, err
 	}
-	if old, _, err := l.Current(r); err == nil {
-		// Its grants die with it when somebody else signed in; the same
-		// person's other applications stay signed in.
-		if old.User != u.ID {
-			if err := l.Store.EndSession(ctx, old.ID, l.Now()); err != nil {
-				return storage.Session{}, err
-			}
+	s := storage.Session{
+		ID: old.ID, Secret: sha256.Sum256(secret), User: u.ID, Epoch: u.Epoch,
+		AuthTime: at, ACR: ACRPassword, AMR: []string{AMRPassword},
+		CreatedAt: old.CreatedAt, LastSeen: at, IdleExpires: at.Add(l.SessionIdle), Expires: at.Add(l.SessionLife),
+		Address: l.Address(r).String(), UserAgent: shorten(r.UserAgent(), 256),
+	}
+	err = storage.ErrNotFound
+	// A session of another epoch was begun with another password than the one
+	// that was just checked.
+	if old.User == u.ID && old.Epoch == u.Epoch {
+		err = l.Store.RenewSession(ctx, s)
+	}
+	if errors.Is(err, storage.ErrNotFound) { // none, or it has ended meanwhile
+		if s.ID, err = storage.NewSessionID(u.ID, l.Rand); err != nil {
+			return storage.Session{}, err
 		}
+		s.CreatedAt = at
+		err = l.Store.CreateSession(ctx, s)
+	}
+	if err == nil && old.ID != "" && old.User != u.ID {
+		err = l.Revoker.EndSession(ctx, old.ID, "somebody else signed in in this browser")
+	}
+	if err != nil {
+		return storage.Session{}, err
 	}
 	l.setSessionCookie(w, s, secret)
 	return s, nil

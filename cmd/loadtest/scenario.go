@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"runtime"
 	"time"
 )
 
@@ -123,6 +124,7 @@ func newTrial(t target, o options) *trial {
 
 // load measures op on an endpoint, with the CPU time of its process.
 func (r *trial) load(ctx context.Context, e endpoint, op func(*worker) error) result {
+	runtime.GC() // what making ready left is not the measurement's to clean up
 	before, store := look(e.pid), usageOrNone(r.storePID)
 	got := load(ctx, r.workers, r.limit, e.address, op)
 	after := look(e.pid)

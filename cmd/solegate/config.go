@@ -49,6 +49,10 @@ type settings struct {
 		BindAddress bool `yaml:"bind_address" doc:"Also bind the login form to the client's address."`
 	} `yaml:"login"`
 
+	BackchannelLogout struct {
+		AllowNetworks []netip.Prefix `yaml:"allow_networks" doc:"Networks of your own, such as 10.1.0.0/16, where a client's backchannel_logout_uri may lead. Otherwise only public addresses are told of a logout."`
+	} `yaml:"backchannel_logout"`
+
 	Password struct {
 		Memory     uint32 `yaml:"memory" default:"65536" doc:"Memory of a password hash (Argon2id), in KiB."`
 		Time       uint32 `yaml:"time" default:"3" doc:"Passes of a password hash."`

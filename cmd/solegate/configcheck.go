@@ -102,6 +102,7 @@ func (c *configuration) authz() authz.Config {
 		Password:           c.password(),
 		BindLoginToAddress: c.Login.BindAddress,
 		TrustedProxies:     c.TrustedProxies,
+		LogoutNetworks:     c.BackchannelLogout.AllowNetworks,
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/solegate/solegate/authz/audit"
+	"github.com/solegate/solegate/authz/backchannel"
 	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/keys"
 	"github.com/solegate/solegate/storage"
@@ -95,7 +96,11 @@ func (a *app) with(cmd *cobra.Command, ready func(*configuration) error, do func
 	if err != nil {
 		return err
 	}
-	err = do(ctx, &operator{c, store, revocation.New(store, audit.New(log), time.Now)})
+	// Who is told of an end is written down here; a server tells them.
+	revoker := revocation.New(revocation.Config{
+		Store: store, Audit: audit.New(log), TokenLife: c.Lifetimes.AccessToken, Notify: backchannel.NewQueue(store, log, time.Now),
+	})
+	err = do(ctx, &operator{c, store, revoker})
 	return errors.Join(err, store.Close())
 }
 

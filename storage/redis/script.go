@@ -78,6 +78,8 @@ var (
 	revokeText string
 	//go:embed script/touch.lua
 	touchText string
+	//go:embed script/renew.lua
+	renewText string
 	//go:embed script/count.lua
 	countText string
 	//go:embed script/once.lua
@@ -106,6 +108,7 @@ var (
 	rotateScript  = newScript("rotate", grantText, rotateText)
 	revokeScript  = newScript("revoke", grantText, revokeText)
 	touchScript   = newScript("touch", touchText)
+	renewScript   = newScript("renew", renewText)
 	countScript   = newScript("count", countText)
 	onceScript    = newScript("once", onceText)
 	oweScript     = newScript("owe", oweText)

@@ -114,6 +114,13 @@ func (s *Store) TouchSession(ctx context.Context, id storage.SessionID, seen, id
 	return err
 }
 
+// RenewSession implements [storage.Sessions].
+func (s *Store) RenewSession(ctx context.Context, x storage.Session) error {
+	x.EndedAt = time.Time{}
+	return s.do(ctx, write{script: renewScript, keys: []string{s.sessionKey(x.ID), s.indexKey(x.ID.User())}, repeat: harmless,
+		args: []any{encodeSession(x), life(x.AuthTime, x.Expires), sessionMember(x.ID), score(x.Expires)}})
+}
+
 // EndSession implements [storage.Sessions].
 func (s *Store) EndSession(ctx context.Context, id storage.SessionID, at time.Time) error {
 	return s.do(ctx, write{script: touchScript, keys: []string{s.sessionKey(id)}, args: []any{times(time.Time{}, time.Time{}, at)}, repeat: harmless, lasting: true})

@@ -293,6 +293,7 @@ func TestLastingIsWritten(t *testing.T) {
 		do   func() error
 	}{
 		{"Rotate", func() error { return s.Rotate(ctx, rotation("u.s.g", 1)) }},
+		{"Rotate and keep", func() error { r := rotation("u.s.g", 2); r.Keep = true; return s.Rotate(ctx, r) }},
 		{"RevokeGrant", func() error { return s.RevokeGrant(ctx, "u.s.g", start, "test") }},
 		{"EndSession", func() error { return s.EndSession(ctx, "u.s", start) }},
 		{"Redeem", func() error {
@@ -301,6 +302,8 @@ func TestLastingIsWritten(t *testing.T) {
 			}
 			return nil
 		}},
+		{"AddLogouts", func() error { return s.AddLogouts(ctx, []storage.Logout{logout("u.s")}) }},
+		{"FinishLogout", func() error { return s.FinishLogout(ctx, "spa", "u.s") }},
 	} {
 		check(t, op.do())
 		before := changes()
@@ -446,6 +449,12 @@ func TestLastingWaits(t *testing.T) {
 	check(t, err)
 	_, err = s.Standing(ctx, "u.s.g", "spa")
 	check(t, err)
+	check(t, s.Once(ctx, [32]byte{1}, start, start.Add(time.Minute)))
+	check(t, s.PushRequest(ctx, pushed, start))
+	check(t, alone.AddLogouts(ctx, []storage.Logout{logout("u.s")}))
+	_, err = s.ClaimLogouts(ctx, start, start.Add(time.Minute), 10)
+	check(t, err)
+	check(t, s.DeferLogout(ctx, "spa", "u.s", start))
 	for _, op := range []struct {
 		name string
 		do   func() error
@@ -453,6 +462,9 @@ func TestLastingWaits(t *testing.T) {
 		{"Redeem", func() error { return s.Redeem(ctx, redemption("u.s.g")) }},
 		{"Rotate", func() error { return s.Rotate(ctx, rotation("u.s.g", 1)) }},
 		{"Rotate again", func() error { return s.Rotate(ctx, rotation("u.s.g", 1)) }},
+		{"Rotate and keep", func() error { r := rotation("u.s.g", 2); r.Keep = true; return s.Rotate(ctx, r) }},
+		{"AddLogouts", func() error { return s.AddLogouts(ctx, []storage.Logout{logout("u.s2")}) }},
+		{"FinishLogout", func() error { return s.FinishLogout(ctx, "spa", "u.s") }},
 		{"RevokeGrant", func() error { return s.RevokeGrant(ctx, "u.s.g", start, "test") }},
 		{"EndSession", func() error { return s.EndSession(ctx, "u.s", start) }},
 		{"CreateUser", func() error { return s.CreateUser(ctx, storage.User{ID: "u2", Name: "bob"}) }},

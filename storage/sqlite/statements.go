@@ -35,6 +35,7 @@ const (
 	stmtCreateSession
 	stmtSessionUser
 	stmtTouchSession
+	stmtRenewSession
 	stmtEndSession
 	stmtHasSession
 	stmtListSessions
@@ -121,6 +122,7 @@ var texts = [statementCount]string{
 	stmtCreateSession: "INSERT INTO sessions (id, user, last_seen, idle_expires, expires, ended_at, data) VALUES (?, ?, ?, ?, ?, ?, ?)",
 	stmtSessionUser:   "SELECT " + sessionColumns + ", u.version, u.data FROM sessions s JOIN users u ON u.id = s.user WHERE s.id = ?",
 	stmtTouchSession:  "UPDATE sessions SET last_seen = max(last_seen, ?), idle_expires = max(idle_expires, ?) WHERE id = ? AND ended_at = 0",
+	stmtRenewSession:  "UPDATE sessions SET last_seen = max(last_seen, ?), idle_expires = max(idle_expires, ?), expires = ?, data = ? WHERE id = ? AND ended_at = 0",
 	stmtEndSession:    "UPDATE sessions SET ended_at = ? WHERE id = ? AND ended_at = 0",
 	stmtHasSession:    "SELECT 1 FROM sessions WHERE id = ?",
 	stmtListSessions:  "SELECT s.id, " + sessionColumns + " FROM sessions s WHERE s.user = ? AND s.id > ? ORDER BY s.id LIMIT ?",

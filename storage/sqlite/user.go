@@ -128,6 +128,17 @@ func (s *Store) TouchSession(ctx context.Context, id storage.SessionID, seen, id
 	})
 }
 
+// RenewSession implements [storage.Sessions].
+func (s *Store) RenewSession(ctx context.Context, x storage.Session) error {
+	return s.do(ctx, func(w *writes) error {
+		changed, err := w.exec(stmtRenewSession, record.Nanos(x.LastSeen), record.Nanos(x.IdleExpires), record.Nanos(x.Expires), record.EncodeSession(x), string(x.ID))
+		if err == nil && changed == 0 {
+			return storage.ErrNotFound
+		}
+		return err
+	})
+}
+
 // EndSession implements [storage.Sessions].
 func (s *Store) EndSession(ctx context.Context, id storage.SessionID, at time.Time) error {
 	return s.do(ctx, func(w *writes) error {

@@ -98,6 +98,9 @@ func (f *faulty) CreateSession(ctx context.Context, s storage.Session) error {
 func (f *faulty) TouchSession(ctx context.Context, id storage.SessionID, seen, idleExpires time.Time) error {
 	return f.do(ctx, "TouchSession", func() error { return f.Store.TouchSession(ctx, id, seen, idleExpires) })
 }
+func (f *faulty) RenewSession(ctx context.Context, s storage.Session) error {
+	return f.do(ctx, "RenewSession", func() error { return f.Store.RenewSession(ctx, s) })
+}
 func (f *faulty) EndSession(ctx context.Context, id storage.SessionID, at time.Time) error {
 	return f.do(ctx, "EndSession", func() error { return f.Store.EndSession(ctx, id, at) })
 }

@@ -49,6 +49,7 @@ func run(t *testing.T, fresh func(*testing.T) Opener, wrap func(storage.Store) s
 		{"ResourceServers", testResourceServers},
 		{"Users", testUsers},
 		{"Sessions", testSessions},
+		{"RenewSession", testRenewSession},
 		{"MadeAgain", testMadeAgain},
 		{"OddRecords", testOddRecords},
 		{"Standing", testStanding},

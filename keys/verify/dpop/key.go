@@ -38,13 +38,14 @@ func Thumbprint(jwk []byte) (string, error) {
 }
 
 // ValidThumbprint reports whether s can be a SHA-256 thumbprint, such as a
-// dpop_jkt (RFC 9449 §10): 32 bytes in canonical base64url.
+// dpop_jkt (RFC 9449 §10): 32 bytes in canonical base64url, and not zeros alone,
+// which no key has and stores keep for none.
 func ValidThumbprint(s string) bool {
 	if len(s) != 43 {
 		return false
 	}
 	raw, err := strict.Decode(s)
-	return err == nil && len(raw) == sha256.Size
+	return err == nil && len(raw) == sha256.Size && [sha256.Size]byte(raw) != [sha256.Size]byte{}
 }
 
 // jwk is what a JWK says, its values still in base64url.
