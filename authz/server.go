@@ -95,8 +95,8 @@ func New(_ context.Context, c Config) (*Server, error) {
 	}
 	if s.feed, err = feed.New(feed.Config{
 		Issuer: c.Issuer, Store: c.Store, Heartbeat: c.FeedHeartbeat, Log: c.Log, Now: c.Now,
-		Sign: func(typ string, claims []byte) (string, error) { return c.Ring.Sign(c.AccessTokenAlg, typ, claims) },
-		Keys: func() string { return c.Ring.JWKS().ETag },
+		Sign:   func(typ string, claims []byte) (string, error) { return c.Ring.Sign(c.AccessTokenAlg, typ, claims) },
+		Signer: func() string { return c.Ring.Signer(c.AccessTokenAlg) }, Reload: c.Ring.Reload,
 	}); err != nil {
 		return nil, err
 	}

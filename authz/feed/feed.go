@@ -30,15 +30,20 @@ import (
 	"github.com/solegate/solegate/storage"
 )
 
-// Config is what a [Hub] is made of. Issuer, Store, Sign and Keys are required.
+// Config is what a [Hub] is made of. Issuer, Store, Sign and Signer are
+// required.
 type Config struct {
 	Issuer string
 	Store  storage.Events
 	// Sign signs claims with the typ in the header.
 	Sign func(typ string, claims []byte) (string, error)
-	// Keys is another text whenever the keys that may sign are others. What
-	// was signed before is then signed again: the key may have been revoked.
-	Keys func() string
+	// Signer is the kid of the key that Sign would sign with now. What another
+	// one signed is signed again, and nothing is signed by one that an event
+	// has named: its thief could hide events behind heartbeats.
+	Signer func() string
+	// Reload makes Sign and Signer know the keys as they are in the store; nil
+	// for keys that are nowhere else.
+	Reload func(context.Context) error
 
 	// Heartbeat is how often a stream on which nothing happens says so: 5
 	// seconds if zero.
@@ -90,6 +95,9 @@ type Hub struct {
 	mu       sync.Mutex
 	running  bool
 	position wire.Cursor // up to where everything was read
+	asOf     time.Time   // and all that was in the store by then
+	// revoked are the keys that events name, with the place of the event.
+	revoked map[string]wire.Cursor
 	// live are the events that still count, in order.
 	live []entry
 	// tail are the last events, with what an entry leaves out; before is the
@@ -117,8 +125,8 @@ type entry struct {
 
 // New returns a Hub. It reads nothing yet.
 func New(c Config) (*Hub, error) {
-	if c.Issuer == "" || c.Store == nil || c.Sign == nil || c.Keys == nil {
-		return nil, errors.New("feed: Issuer, Store, Sign and Keys are required")
+	if c.Issuer == "" || c.Store == nil || c.Sign == nil || c.Signer == nil {
+		return nil, errors.New("feed: Issuer, Store, Sign and Signer are required")
 	}
 	c.Heartbeat = cmp.Or(c.Heartbeat, 5*time.Second)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, 10*time.Second)
@@ -131,7 +139,7 @@ func New(c Config) (*Hub, error) {
 	}
 	return &Hub{
 		config: c, reading: make(chan struct{}, 1),
-		streams: map[string]*stream{}, pages: map[pageKey]*Page{}, audiences: map[string][]string{},
+		streams: map[string]*stream{}, pages: map[pageKey]*Page{}, revoked: map[string]wire.Cursor{}, audiences: map[string][]string{},
 	}, nil
 }
 
@@ -210,16 +218,14 @@ func (h *Hub) beat(ctx context.Context) {
 			return
 		case <-ticks:
 		}
-		// The time of before: the store may change right after it answered.
-		now := h.config.Now()
 		within, cancel := context.WithTimeout(ctx, h.config.Heartbeat)
 		err := h.read(within)
 		cancel()
 		h.mu.Lock()
 		for _, st := range h.streams {
-			st.beat(h, now, err == nil)
+			st.beat(err == nil)
 		}
-		h.prune(now)
+		h.prune(h.config.Now())
 		h.mu.Unlock()
 	}
 }
@@ -236,12 +242,17 @@ func (h *Hub) read(ctx context.Context) error {
 		h.mu.Lock()
 		at := h.position
 		h.mu.Unlock()
+		// The time of before: the store may change right after it answered.
+		asOf := h.config.Now()
 		list, next, err := h.config.Store.Events(ctx, storage.Cursor(at), readAtOnce)
 		if err != nil {
 			return err
 		}
 		h.take(list, wire.Cursor(next))
 		if len(list) < readAtOnce {
+			h.mu.Lock()
+			h.asOf = asOf
+			h.mu.Unlock()
 			return nil
 		}
 	}
@@ -280,6 +291,9 @@ func (h *Hub) add(e storage.Event, now time.Time) {
 		}
 	}
 	w := eventOf(e)
+	if w.Kind == wire.Key {
+		h.revoked[w.Subject] = wire.Cursor(e.Cursor)
+	}
 	until := w.Until.Unix()
 	if w.Until.Nanosecond() > 0 {
 		until++
@@ -310,6 +324,15 @@ func (h *Hub) prune(now time.Time) {
 	h.live = slices.DeleteFunc(h.live, func(e entry) bool { return e.until <= past })
 	if cap(h.live) > 4*len(h.live)+1024 {
 		h.live = slices.Clip(slices.Clone(h.live))
+	}
+	first := h.position
+	if len(h.live) > 0 {
+		first = h.live[0].cursor
+	}
+	for kid, at := range h.revoked {
+		if at < first {
+			delete(h.revoked, kid) // nothing that it signed is accepted anywhere
+		}
 	}
 	clear(h.audiences)
 	clear(h.pages)

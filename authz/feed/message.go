@@ -1,6 +1,8 @@
 package feed
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -17,19 +19,51 @@ type message struct {
 
 	mu  sync.Mutex
 	jws string
-	by  string // the keys that there were when it was signed
+	by  string // kid
 }
 
 func (h *Hub) message(typ, audience string, span wire.Span, now time.Time) *message {
 	return &message{typ: typ, doc: wire.Message{Issuer: h.config.Issuer, Audience: audience, IssuedAt: now, Span: span}}
 }
 
+// errKey says that the key that would sign was revoked, and its successor is
+// not known here yet.
+var errKey = errors.New("the signing key was revoked and this server does not know the next one yet")
+
+// signer returns the kid of the key that may sign an event at a place. What
+// tells of a key's end may itself be signed by it, and what came before, whose
+// reader did not know: otherwise nobody would hear of it.
+func (h *Hub) signer(ctx context.Context, to wire.Cursor) (string, error) {
+	for again := false; ; again = true {
+		kid := h.config.Signer()
+		h.mu.Lock()
+		at, revoked := h.revoked[kid]
+		h.mu.Unlock()
+		switch {
+		case !revoked || to <= at:
+			return kid, nil
+		case again || h.config.Reload == nil:
+			return "", errKey
+		}
+		if err := h.config.Reload(ctx); err != nil {
+			return "", err
+		}
+	}
+}
+
 // signed returns the message's JWS.
-func (h *Hub) signed(m *message) (string, error) {
-	keys := h.config.Keys()
+func (h *Hub) signed(ctx context.Context, m *message) (string, error) {
+	end := endOfAll
+	if m.typ == wire.EventType {
+		end = m.doc.To
+	}
+	kid, err := h.signer(ctx, end)
+	if err != nil {
+		return "", err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.jws != "" && m.by == keys {
+	if m.jws != "" && m.by == kid {
 		return m.jws, nil
 	}
 	claims, err := m.doc.Claims(m.typ)
@@ -40,7 +74,7 @@ func (h *Hub) signed(m *message) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	m.jws, m.by = jws, keys
+	m.jws, m.by = jws, kid
 	return jws, nil
 }
 
@@ -49,12 +83,13 @@ type stream struct {
 	audience string
 	// recent are the last messages, without a gap: the first begins after
 	// base, each where the one before ended.
-	recent []*message
-	base   wire.Cursor
-	// heartbeat is the last one, nil if the store could not be asked; beats
-	// counts them.
-	heartbeat   *message
+	recent    []*message
+	base      wire.Cursor
+	heartbeat *message // the last one
+	// beats counts the heartbeats that were due; silent says that the store
+	// could not be asked at the last one.
 	beats       int
+	silent      bool
 	subscribers map[*Subscriber]struct{}
 }
 
@@ -104,15 +139,21 @@ func (st *stream) append(h *Hub, e storage.Event, now time.Time) {
 	st.wake()
 }
 
-// beat makes a heartbeat due. If the store could not be asked nothing is
+// beat makes a heartbeat due. If the store could not be asked nothing will be
 // signed: the connection works, and more is not known.
-func (st *stream) beat(h *Hub, now time.Time, known bool) {
-	st.heartbeat = nil
-	if known {
-		st.heartbeat = h.message(wire.HeartbeatType, st.audience, wire.Span{From: st.last(), To: h.position}, now)
-	}
+func (st *stream) beat(known bool) {
+	st.silent = !known
 	st.beats++
 	st.wake()
+}
+
+// pulse returns the heartbeat that is true now.
+func (st *stream) pulse(h *Hub) *message {
+	span := wire.Span{From: st.last(), To: h.position}
+	if b := st.heartbeat; b == nil || b.doc.Span != span || !b.doc.IssuedAt.Equal(h.asOf) {
+		st.heartbeat = h.message(wire.HeartbeatType, st.audience, span, h.asOf)
+	}
+	return st.heartbeat
 }
 
 func (st *stream) wake() {

@@ -42,9 +42,12 @@ func (h *Hub) Snapshot(ctx context.Context, audience string, after wire.Cursor) 
 	if err := h.read(ctx); err != nil {
 		return nil, err
 	}
-	keys := h.config.Keys()
+	kid, err := h.signer(ctx, endOfAll)
+	if err != nil {
+		return nil, err
+	}
 	key := pageKey{audience, after}
-	m, kept, err := h.page(key, now, keys)
+	m, kept, err := h.page(key, now, kid)
 	if err != nil || kept != nil {
 		return kept, err
 	}
@@ -58,7 +61,7 @@ func (h *Hub) Snapshot(ctx context.Context, audience string, after wire.Cursor) 
 		return nil, err
 	}
 	sum := sha256.Sum256([]byte(jws))
-	p := &Page{JWS: jws, ETag: `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`, to: m.To, more: m.More, at: now, by: keys}
+	p := &Page{JWS: jws, ETag: `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`, to: m.To, more: m.More, at: now, by: kid}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.pages) >= maxPages {
@@ -69,16 +72,16 @@ func (h *Hub) Snapshot(ctx context.Context, audience string, after wire.Cursor) 
 }
 
 // page returns the page that is kept, or what one to sign says.
-func (h *Hub) page(key pageKey, now time.Time, keys string) (*wire.Message, *Page, error) {
+func (h *Hub) page(key pageKey, now time.Time, kid string) (*wire.Message, *Page, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if key.after > h.position {
 		return nil, nil, ErrCursor
 	}
-	if p := h.pages[key]; p != nil && p.by == keys && (p.more || p.to == h.position) && !now.Before(p.at) && now.Sub(p.at) < h.config.Heartbeat {
+	if p := h.pages[key]; p != nil && p.by == kid && (p.more || p.to == h.position) && !now.Before(p.at) && now.Sub(p.at) < h.config.Heartbeat {
 		return nil, p, nil
 	}
-	m := h.message(wire.SnapshotType, key.audience, wire.Span{From: key.after, To: h.position}, now)
+	m := h.message(wire.SnapshotType, key.audience, wire.Span{From: key.after, To: h.position}, h.asOf)
 	first, found := slices.BinarySearchFunc(h.live, key.after, func(e entry, at wire.Cursor) int {
 		switch {
 		case e.cursor < at:

@@ -45,6 +45,10 @@ func (h *Hub) Subscribe(ctx context.Context, audience string, after wire.Cursor)
 	if err := h.read(ctx); err != nil {
 		return nil, err
 	}
+	// One that could not sign for now must not look as if it worked.
+	if _, err := h.signer(ctx, endOfAll); err != nil {
+		return nil, err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
@@ -62,13 +66,14 @@ func (h *Hub) Subscribe(ctx context.Context, audience string, after wire.Cursor)
 	// One heartbeat at once, behind what there is to catch up with: the reader
 	// knows that it has everything.
 	s := &Subscriber{hub: h, stream: st, at: after, beats: st.beats - 1, woken: make(chan struct{}, 1), ended: make(chan struct{})}
-	if st.heartbeat == nil || st.heartbeat.doc.To != h.position || !st.heartbeat.doc.IssuedAt.Equal(now) {
-		st.heartbeat = h.message(wire.HeartbeatType, st.audience, wire.Span{From: st.last(), To: h.position}, now)
-	}
+	st.silent = false
 	st.subscribers[s] = struct{}{}
 	h.open++
 	return s, nil
 }
+
+// endOfAll is after every cursor.
+const endOfAll wire.Cursor = "~"
 
 // atOnce is how many messages are taken from the hub in one go.
 const atOnce = 64
@@ -85,13 +90,14 @@ func (s *Subscriber) next() (list []*message, comment, ok bool) {
 	}
 	if len(list) > 0 {
 		s.at = list[len(list)-1].doc.To
-	} else if s.beats < st.beats {
+	}
+	if s.beats < st.beats && s.at >= st.last() { // also while much happens
 		s.beats = st.beats
-		if st.heartbeat == nil {
-			return nil, true, true
+		if st.silent {
+			return list, true, true
 		}
-		list = []*message{st.heartbeat}
-		s.at = max(s.at, st.heartbeat.doc.To)
+		list = append(list, st.pulse(h))
+		s.at = h.position
 	}
 	return list, false, true
 }
@@ -126,9 +132,9 @@ func (s *Subscriber) Serve(w http.ResponseWriter, r *http.Request, good func(con
 			if m.typ == wire.HeartbeatType && !good(r.Context()) {
 				return
 			}
-			jws, err := s.hub.signed(m)
+			jws, err := s.hub.signed(r.Context(), m)
 			if err != nil {
-				s.hub.config.Log.Error("a message of the feed can't be signed; the stream ends", "error", err)
+				s.hub.config.Log.Warn("a message of the feed can't be signed; the stream ends, and its reader comes again", "error", err)
 				return
 			}
 			buf = wire.AppendMessage(buf, m.doc.To, jws)

@@ -97,16 +97,16 @@ func (r *reminded) forget(id storage.GrantID) {
 }
 
 // RevokeKey withdraws a signing key that leaked, see [keys.Ring.Revoke]: what
-// it signed is refused here, and by the APIs that follow the feed, at once.
+// it signed is refused here, and by the APIs that follow the feed, at once. ErrNoKey of package keys says that there is none to revoke.
 func (r *Revoker) RevokeKey(ctx context.Context, ring *keys.Ring, kid, reason string) error {
 	known := false
 	for _, k := range ring.List() {
 		known = known || k.ID == kid && k.RevokedAt.IsZero()
 	}
-	err := error(keys.ErrNoKey)
-	if known {
-		err = r.announce(ctx, storage.Event{Kind: storage.EventKey, Subject: kid, Reason: "revoked"})
+	if !known {
+		return keys.ErrNoKey
 	}
+	err := r.announce(ctx, storage.Event{Kind: storage.EventKey, Subject: kid, Reason: "revoked"})
 	if err == nil {
 		err = ring.Revoke(ctx, kid, reason)
 	}

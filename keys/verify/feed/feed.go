@@ -26,14 +26,16 @@
 // ([SnapshotMediaType]). Both take a POST with the parameter
 // [CursorParameter], form-encoded, and the credential of a registered resource
 // server by HTTP Basic or as a client_assertion (RFC 7523 §2.2), or a GET with
-// HTTP Basic. A cursor that the server doesn't know is answered with 410: begin
-// anew, at the empty one.
+// HTTP Basic. A cursor that the server can't go on from, because it doesn't know
+// it or the stream has lost what comes next, is answered with 410: read the
+// snapshot from it, and if that is answered so, too, begin anew, at the empty
+// one.
 //
 // # What a reader does
 //
 // It keeps a position, at first the empty [Cursor]. It reads snapshot pages
 // until one has no More, then the stream, and feeds each document that it
-// verified and parsed to [Span.Follow], which says whether the events count and
+// verified and parsed to [Message.Follow], which says whether the events count and
 // what the next position is, or that something is missing. No order of
 // disconnects, restarts and replicas loses an event or needs one to be applied
 // once only: applying an event again changes nothing.
@@ -172,6 +174,16 @@ func (s Span) Follow(at Cursor) (Cursor, error) {
 		return at, ErrRepeated
 	}
 	return s.To, nil
+}
+
+// Follow is that of the span, but for a message without events that ends where
+// the reader is: a heartbeat of an audience that nothing concerned for long. It
+// repeats nothing.
+func (m *Message) Follow(at Cursor) (Cursor, error) {
+	if len(m.Events) == 0 && m.To == at {
+		return at, nil
+	}
+	return m.Span.Follow(at)
 }
 
 // Message is one of the three documents.

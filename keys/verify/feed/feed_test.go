@@ -257,6 +257,24 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+// TestFollowWithoutEvents: a heartbeat may say again that nothing happened. An
+// event that comes again is one that somebody sent again.
+func TestFollowWithoutEvents(t *testing.T) {
+	still, event := &Message{Span: Span{"1", "3"}}, message(blocked())
+	event.Span = still.Span
+	for at, want := range map[Cursor]error{"": ErrGap, "1": nil, "2": nil, "3": nil, "4": ErrRepeated} {
+		if to, err := still.Follow(at); !errors.Is(err, want) || err == nil && to != "3" {
+			t.Errorf("a heartbeat at %q: %q, %v", at, to, err)
+		}
+		if at == "3" {
+			want = ErrRepeated
+		}
+		if _, err := event.Follow(at); !errors.Is(err, want) {
+			t.Errorf("an event at %q: %v", at, err)
+		}
+	}
+}
+
 func TestStream(t *testing.T) {
 	var b []byte
 	var want []string

@@ -13,7 +13,7 @@ import (
 // Parse reads the payload of a JWS that was verified and whose header has the
 // typ. It must be from the issuer for the audience. Members that it doesn't
 // know are left alone. The caller checks IssuedAt where it matters, and the
-// span by [Span.Follow].
+// span by [Message.Follow].
 func Parse(typ string, payload []byte, issuer, audience string) (*Message, error) {
 	m := &Message{}
 	r := reader{m: m, typ: typ}
