@@ -146,7 +146,7 @@ func TestRevokedKeySignsNothing(t *testing.T) {
 	// Another process withdraws it: this one learns that when it needs to.
 	master, err := keys.ParseMaster([]byte("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"))
 	check(t, err)
-	operator, err := keys.Open(t.Context(), keys.Config{Store: open(t, w.path), Master: master, Now: w.clock})
+	operator, err := keys.Open(t.Context(), keys.Config{Store: open(t, w.path), Master: master, Algorithms: []keys.Algorithm{keys.ES256}, Now: w.clock})
 	check(t, err)
 	check(t, operator.Revoke(t.Context(), old, "leaked"))
 	again := w.reader(orders)

@@ -70,7 +70,7 @@ func newWorld(t testing.TB, change func(*feed.Config)) *world {
 	w.good.Store(true)
 	master, err := keys.ParseMaster([]byte(authztest.MasterKey))
 	check(t, err)
-	w.ring, err = keys.Open(t.Context(), keys.Config{Store: w.store, Master: master, Now: w.clock})
+	w.ring, err = keys.Open(t.Context(), keys.Config{Store: w.store, Master: master, Algorithms: []keys.Algorithm{keys.ES256}, Now: w.clock})
 	check(t, err)
 	w.serve(change)
 	return w

@@ -180,20 +180,41 @@ func (r *Revoker) revokePage(ctx context.Context, list []storage.User) error {
 	if err := r.announce(ctx, events...); err != nil {
 		return err
 	}
+	// Several at a time: stores make writes that come together lasting together.
+	var work sync.WaitGroup
+	errs := make(chan error, len(list))
+	turns := make(chan struct{}, together)
 	for _, u := range list {
-		err := r.ends(ctx, u.ID, "", func() error {
-			next := u
-			next.Epoch++
-			next.UpdatedAt = r.Now()
-			err := r.Store.UpdateUser(ctx, next)
-			if errors.Is(err, storage.ErrConflict) {
-				err = r.user(ctx, u.ID, "revoked", func(*storage.User) {})
+		work.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			if err := r.revokeAnnounced(ctx, u); err != nil && !errors.Is(err, storage.ErrNotFound) {
+				errs <- err
 			}
-			return err
 		})
-		if err != nil && !errors.Is(err, storage.ErrNotFound) {
-			return err
-		}
 	}
-	return nil
+	work.Wait()
+	select {
+	case err := <-errs:
+		return err
+	default:
+		return nil
+	}
+}
+
+// together is how many users RevokeAll ends at a time.
+const together = 32
+
+// revokeAnnounced ends what is of a user as it was when its end was announced.
+func (r *Revoker) revokeAnnounced(ctx context.Context, u storage.User) error {
+	return r.ends(ctx, u.ID, "", func() error {
+		next := u
+		next.Epoch++
+		next.UpdatedAt = r.Now()
+		err := r.Store.UpdateUser(ctx, next)
+		if errors.Is(err, storage.ErrConflict) {
+			err = r.user(ctx, u.ID, "revoked", func(*storage.User) {})
+		}
+		return err
+	})
 }
