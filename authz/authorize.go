@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/login"
@@ -154,6 +155,8 @@ func (s *Server) parameters(w http.ResponseWriter, r *http.Request, a *authoriza
 	}
 	switch {
 	case err != nil:
+	case r.Method == http.MethodHead: // nobody would see a page, take up a code or know of a logout
+		err = errors.New("a GET or a POST is expected")
 	case r.Method == http.MethodPost && len(a.query) > 0:
 		err = errors.New("parameters in the query of a POST")
 	case r.Method == http.MethodGet && len(a.body) > 0:
@@ -185,8 +188,10 @@ func (s *Server) parametersOnce(a *authorization) error {
 		if len(values) > 1 {
 			return errLocal{error: oauth.Errorf(oauth.InvalidRequest, "A parameter was sent more than once.", "parameter %.40q was sent %d times", name, len(values))}
 		}
-		if len(values[0]) > maxParameter || strings.ContainsRune(values[0], 0) {
-			return errLocal{error: oauth.Errorf(oauth.InvalidRequest, "A parameter is too long or holds a NUL.", "parameter %.40q has %d bytes or a NUL", name, len(values[0]))}
+		// What is not UTF-8 (RFC 6749 appendix B) would come back as something
+		// else from where it is sealed.
+		if len(values[0]) > maxParameter || strings.ContainsRune(values[0], 0) || !utf8.ValidString(values[0]) {
+			return errLocal{error: oauth.Errorf(oauth.InvalidRequest, "A parameter is too long, holds a NUL or is not UTF-8.", "parameter %.40q has %d bytes, a NUL or is not UTF-8", name, len(values[0]))}
 		}
 	}
 	a.form = url.Values{}

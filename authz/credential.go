@@ -80,7 +80,10 @@ func (s *Server) identified(t *tokenRequest) error {
 		return oauth.Errorf(oauth.InvalidClient, badCredential, "client_id is another one than the credential's")
 	}
 	read := s.recentClient
-	if g := t.form.Get("grant_type"); t.credential.method != clients.None && g != oauth.AuthorizationCode && g != oauth.RefreshToken {
+	switch g := t.form.Get("grant_type"); {
+	case t.again:
+		read = s.client
+	case t.credential.method != clients.None && (t.at != atToken || g != oauth.AuthorizationCode && g != oauth.RefreshToken):
 		read = s.client // no grant will tell that the client has changed, perhaps its credential
 	}
 	c, err := read(t.r.Context(), id)

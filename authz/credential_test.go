@@ -219,7 +219,12 @@ func TestSecret(t *testing.T) {
 	if strings.Contains(s.Log.String(), secret) {
 		t.Error("the secret is in the log")
 	}
-	// A secret that was replaced is worth nothing at once.
+	// A secret that was replaced is worth nothing at once, also where a request
+	// says that it is of a kind for which the client may be remembered.
+	push := asks(s.Authorization("client_id", "backend", "redirect_uri", "https://app.example.com/callback", "scope", "openid"), "grant_type", "refresh_token")
+	if got := postWith(t, s, "/par", push, "Authorization", basic(c.ID, secret)); got.Status != http.StatusCreated {
+		t.Fatalf("pushed: %+v", got)
+	}
 	now, err := s.Store.Client(t.Context(), c.ID)
 	if err != nil {
 		t.Fatal(err)
@@ -232,6 +237,11 @@ func TestSecret(t *testing.T) {
 	}
 	if got := postWith(t, s, "/token", form, "Authorization", basic(c.ID, secret)); got.Error != "invalid_client" {
 		t.Errorf("the old secret: %+v", got)
+	}
+	for _, path := range []string{"/par", "/revoke"} {
+		if got := postWith(t, s, path, asks(push, "token", "x"), "Authorization", basic(c.ID, secret)); got.Error != "invalid_client" {
+			t.Errorf("the old secret at %s: %+v", path, got)
+		}
 	}
 }
 

@@ -94,7 +94,10 @@ func (s *Server) pushedRequest(a *authorization) error {
 	refuse := func(cause error) error {
 		return errLocal{error: &oauth.Error{Code: oauth.InvalidRequestURI, Description: "The request_uri is invalid, too old or another application's.", Cause: cause}}
 	}
-	sealed := strings.TrimPrefix(a.form.Get("request_uri"), requestURIPrefix)
+	sealed, ours := strings.CutPrefix(a.form.Get("request_uri"), requestURIPrefix)
+	if !ours {
+		return refuse(errors.New("it is none of ours"))
+	}
 	plain, err := s.Ring.Unseal(pushedPurpose, sealed)
 	if err != nil {
 		return refuse(err)

@@ -20,7 +20,7 @@ func (s *Server) proved(t *tokenRequest) error {
 	if err != nil {
 		return err
 	}
-	if proof == nil && t.client.MustProve() && t.r.URL.Path == "/token" {
+	if proof == nil && t.client.MustProve() && t.at == atToken {
 		return oauth.Errorf(oauth.InvalidDPoPProof, "A DPoP proof is required.", "client %s must prove its key", t.client.ID)
 	}
 	t.proof = proof
@@ -29,6 +29,10 @@ func (s *Server) proved(t *tokenRequest) error {
 
 // provedOnce refuses a proof that was used before, here or at another server.
 func (s *Server) provedOnce(t *tokenRequest) error { return s.proofOnce(t.r.Context(), t.proof) }
+
+// maxAhead is how far a proof of a client with the hardened profile may be dated
+// ahead, even with a nonce (FAPI 2.0 Security Profile §5.3.2.1, number 13).
+const maxAhead = time.Minute
 
 // checkProof checks the DPoP proof of a request of client c, which comes with
 // the given access token or with none. It returns nil if there is no proof. The
@@ -58,6 +62,8 @@ func (s *Server) checkProof(w http.ResponseWriter, r *http.Request, c clients.Cl
 		return nil, &oauth.Error{Code: oauth.UseDPoPNonce, Description: "The DPoP proof needs the nonce of the DPoP-Nonce header.", Cause: err}
 	case err != nil:
 		return nil, &oauth.Error{Code: oauth.InvalidDPoPProof, Description: "The DPoP proof is invalid, too old or for another request.", Cause: err}
+	case c.Profile == clients.Hardened && proof.IssuedAt.After(s.Now().Add(maxAhead)):
+		return nil, oauth.Errorf(oauth.InvalidDPoPProof, "The DPoP proof is of the future.", "iat is %s ahead, %s at most: the client's clock is wrong", proof.IssuedAt.Sub(s.Now()), maxAhead)
 	case proof.Nonce != "":
 		tellNonce()
 	}

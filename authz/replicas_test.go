@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,11 +22,11 @@ import (
 	"github.com/solegate/solegate/storage/redis/redistest"
 )
 
-// replicas starts three servers on one Redis, each with connections of its
-// own, and clocks two seconds apart.
-func replicas(t *testing.T, location string) (*authztest.Server, []*authztest.Server) {
+// replicas starts two or three servers on one Redis, each with connections of
+// its own, and clocks two seconds apart.
+func replicas(t *testing.T, location string, n int) (*authztest.Server, []*authztest.Server) {
 	t.Helper()
-	stores := make([]storage.Store, 3)
+	stores := make([]storage.Store, n)
 	for i := range stores {
 		s, err := redis.Open(t.Context(), redis.Config{URL: location})
 		if err != nil {
@@ -34,28 +35,30 @@ func replicas(t *testing.T, location string) (*authztest.Server, []*authztest.Se
 		t.Cleanup(func() { s.Close() })
 		stores[i] = s
 	}
-	return authztest.NewReplicas(t, stores, []time.Duration{0, 2 * time.Second, -2 * time.Second})
+	return authztest.NewReplicas(t, stores, []time.Duration{0, 2 * time.Second, -2 * time.Second}[:n])
 }
 
-func onRedis(t *testing.T, test func(t *testing.T, location string)) {
-	t.Run("Single", func(t *testing.T) { test(t, "redis://"+redistest.Single(t).Addr) })
-	t.Run("Cluster", func(t *testing.T) { test(t, redistest.NewCluster(t).URL()) })
+func TestReplicas(t *testing.T) {
+	t.Run("TwoOnOne", func(t *testing.T) { testReplicas(t, "redis://"+redistest.Single(t).Addr, 2) })
+	t.Run("ThreeOnOne", func(t *testing.T) { testReplicas(t, "redis://"+redistest.Single(t).Addr, 3) })
+	t.Run("ThreeOnCluster", func(t *testing.T) { testReplicas(t, redistest.NewCluster(t).URL(), 3) })
 }
 
-func TestReplicas(t *testing.T) { onRedis(t, testReplicas) }
-
-func testReplicas(t *testing.T, location string) {
-	s, all := replicas(t, location)
+func testReplicas(t *testing.T, location string, n int) {
+	s, all := replicas(t, location, n)
 	run, stop := context.WithCancel(t.Context())
 	var work sync.WaitGroup
 	t.Cleanup(func() { stop(); work.Wait() })
 	for _, r := range all {
 		work.Go(func() { r.Handler.Run(run) })
 	}
-	// The whole flow, each request on another replica; a flow has no multiple
-	// of three requests, so each step is on each of them in turn.
-	for i := range 4 {
+	// The whole flow, each request on another replica; it begins on another one
+	// each time, so each step is on each of them.
+	for i := range 2 * n {
 		browser := s.Browser()
+		for s.Turns.Load()%int64(n) != int64(i%n) {
+			browser.Get("/readyz")
+		}
 		tokens := s.Redeem(browser.Code("alice"))
 		if tokens.Status != http.StatusOK {
 			t.Fatalf("flow %d: %+v", i, tokens)
@@ -206,8 +209,67 @@ func testReplicas(t *testing.T, location string) {
 		s.AddUser("bob")
 		alone := authztest.New(t)
 		alone.AddUser("bob")
-		if together, one := guesses(s), guesses(alone); together != one {
-			t.Errorf("three replicas allow %d guesses, one allows %d", together, one)
+		if together, one := guesses(s, "bob"), guesses(alone, "bob"); together != one {
+			t.Errorf("%d replicas allow %d guesses, one allows %d", n, together, one)
+		}
+	})
+	t.Run("Proof", func(t *testing.T) {
+		key := s.Key()
+		tokens := s.With(key).SignIn("alice")
+		refresh := func(at *authztest.Server, proof string) authztest.Tokens {
+			form := url.Values{"grant_type": {"refresh_token"}, "client_id": {"spa"}, "refresh_token": {tokens.RefreshToken}}
+			return postWith(t, at, "/token", form, "DPoP", proof)
+		}
+		for i, first := range all {
+			proof := key.Proof("POST", s.URL+"/token", nil)
+			next := refresh(first, proof)
+			if next.Status != http.StatusOK || jktOf(t, next) != key.JKT {
+				t.Fatalf("a proof at replica %d: %+v", i, next)
+			}
+			tokens = next
+			for j, second := range all {
+				if got := refresh(second, proof); got.Error != "invalid_dpop_proof" {
+					t.Errorf("a proof that was used at replica %d, again at %d: %+v", i, j, got)
+				}
+			}
+		}
+		// At all of them at once: one takes it.
+		proof := key.Proof("POST", s.URL+"/token", nil)
+		var won atomic.Int64
+		var together sync.WaitGroup
+		for i := range 12 {
+			together.Go(func() {
+				if refresh(all[i%n], proof).Status == http.StatusOK {
+					won.Add(1)
+				}
+			})
+		}
+		together.Wait()
+		if won.Load() != 1 {
+			t.Errorf("one proof was taken %d times", won.Load())
+		}
+	})
+	t.Run("PushedRequest", func(t *testing.T) {
+		for i, at := range all {
+			p := at.Push()
+			if p.Status != http.StatusCreated {
+				t.Fatalf("pushed at replica %d: %+v", i, p)
+			}
+			// The first visit is at another one, and so is each step of it.
+			browser := s.Browser()
+			for s.Turns.Load()%int64(n) != int64((i+1)%n) {
+				browser.Get("/readyz")
+			}
+			page := browser.Visit(p.RequestURI)
+			answer := browser.SignIn(page, "alice", authztest.Password).Answer()
+			if tokens := s.Redeem(answer.Get("code")); tokens.Status != http.StatusOK {
+				t.Fatalf("pushed at replica %d: %d, then %+v", i, page.StatusCode, tokens)
+			}
+			for range all { // each of them
+				if again := browser.Visit(p.RequestURI); again.StatusCode != http.StatusBadRequest {
+					t.Errorf("pushed at replica %d and spent: %d %s", i, again.StatusCode, again.Header.Get("Location"))
+				}
+			}
 		}
 	})
 }
@@ -216,7 +278,7 @@ func testReplicas(t *testing.T, location string) {
 // when to come back where no redirect says it, and then all goes on as before.
 func TestRedisIsAway(t *testing.T) {
 	redis := redistest.Single(t, "--appendfsync", "always")
-	s, all := replicas(t, "redis://"+redis.Addr+"?timeout=500ms")
+	s, all := replicas(t, "redis://"+redis.Addr+"?timeout=500ms", 3)
 	browser := s.Browser()
 	tokens := s.Redeem(browser.Code("alice"))
 	code := browser.Code("alice")
@@ -255,14 +317,14 @@ func TestRedisIsAway(t *testing.T) {
 	}
 }
 
-// guesses returns how many wrong passwords for bob are tried before the server
+// guesses returns how many wrong passwords for the name are tried before the server
 // says to wait.
-func guesses(s *authztest.Server) int {
+func guesses(s *authztest.Server, name string) int {
 	browser := s.Browser()
 	p := browser.Authorize()
 	for n := 1; n < 1000; n++ {
 		form := p.Form()
-		form.Set("username", "bob")
+		form.Set("username", name)
 		form.Set("password", "a wrong password")
 		p = browser.Follow(browser.Post("/login", form))
 		if p.StatusCode == http.StatusTooManyRequests {
@@ -288,14 +350,15 @@ func kid(t *testing.T, token string) string {
 // browsers, people and the operator may know.
 func TestNothingSecretIsStored(t *testing.T) {
 	server := redistest.Single(t)
-	s, _ := replicas(t, "redis://"+server.Addr)
+	s, _ := replicas(t, "redis://"+server.Addr, 3)
 	browser := s.Browser()
 	code := browser.Code("alice")
 	tokens := s.Redeem(code)
 	next := s.Refresh(tokens.RefreshToken)
-	guesses(s)
+	const nobody = "nobody-of-that-name" // long enough not to be in other text by chance
+	guesses(s, nobody)
 	secrets := map[string]string{"password": authztest.Password, "code": code, "refresh token": tokens.RefreshToken, "next refresh token": next.RefreshToken,
-		"access token": tokens.AccessToken, "ID token": tokens.IDToken, "master key": authztest.MasterKey, "verifier": authztest.Verifier, "a user name in a counter": "bob"}
+		"access token": tokens.AccessToken, "ID token": tokens.IDToken, "master key": authztest.MasterKey, "verifier": authztest.Verifier, "a user name in a counter": nobody}
 	at, _ := url.Parse(s.URL)
 	for _, c := range browser.Jar.Cookies(at) {
 		_, secret, _ := strings.Cut(c.Value, ".")

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -160,6 +161,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s.serveMetadata(w, r)
 			return
 		}
+	}
+	// The multiplexer would redirect to the clean path by 307, and with it the
+	// password that is in the body (RFC 9700 §4.12).
+	if clean := path.Clean(r.URL.Path); clean != r.URL.Path && clean+"/" != r.URL.Path {
+		http.NotFound(w, r)
+		return
 	}
 	s.mux.ServeHTTP(w, r)
 }

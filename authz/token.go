@@ -19,9 +19,11 @@ import (
 
 // tokenRequest is a request of a client to /token, /par or /revoke.
 type tokenRequest struct {
-	w    http.ResponseWriter
-	r    *http.Request
-	form url.Values // postedForm
+	w     http.ResponseWriter
+	r     *http.Request
+	at    clientEndpoint
+	again bool       // the client turned out to be another one than was known
+	form  url.Values // postedForm
 
 	credential credential     // presented
 	client     clients.Client // identified
@@ -61,7 +63,7 @@ var tokenChecks = []struct {
 
 // clientRequest runs the checks. If one fails it has answered.
 func (s *Server) clientRequest(w http.ResponseWriter, r *http.Request, at clientEndpoint) (*tokenRequest, bool) {
-	t := &tokenRequest{w: w, r: r}
+	t := &tokenRequest{w: w, r: r, at: at}
 	for _, c := range tokenChecks {
 		if c.at&at == 0 {
 			continue
@@ -76,10 +78,11 @@ func (s *Server) clientRequest(w http.ResponseWriter, r *http.Request, at client
 
 // identifiedAgain runs the checks that look at the client, with the client as
 // it is now.
-func (s *Server) identifiedAgain(t *tokenRequest, at clientEndpoint) error {
+func (s *Server) identifiedAgain(t *tokenRequest) error {
 	s.recent.forget(t.client.ID)
+	t.again = true
 	for _, c := range tokenChecks {
-		if c.again && c.at&at != 0 {
+		if c.again && c.at&t.at != 0 {
 			if err := c.check(s, t); err != nil {
 				return err
 			}
@@ -110,9 +113,10 @@ func (s *Server) recentClient(ctx context.Context, id clients.ID) (clients.Clien
 	if c, ok := s.recent.get(id, s.Now()); ok {
 		return c, nil
 	}
+	read := s.Now() // what is read may be as old
 	c, err := s.client(ctx, id)
 	if err == nil {
-		s.recent.put(c, s.Now())
+		s.recent.put(c, read)
 	}
 	return c, err
 }
@@ -169,7 +173,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	}
 	tokens, err := s.provider.Token(r.Context(), t.request())
 	if errors.Is(err, provider.ErrClientChanged) {
-		if err = s.identifiedAgain(t, atToken); err == nil {
+		if err = s.identifiedAgain(t); err == nil {
 			tokens, err = s.provider.Token(r.Context(), t.request())
 		}
 	}

@@ -188,7 +188,7 @@ func TestAssertionReplays(t *testing.T) {
 			switch got := post(t, servers[i%2], "/token", form); {
 			case got.Status == http.StatusOK:
 				passed.Add(1)
-			case got.Error != "invalid_client" || got.Status != http.StatusUnauthorized || got.Header.Get("WWW-Authenticate") == "":
+			case got.Error != "invalid_client" || got.Status != http.StatusBadRequest:
 				t.Errorf("a loser got %+v", got)
 			}
 		})

@@ -1,7 +1,6 @@
 package attacks
 
 import (
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/hmac"
@@ -197,13 +196,6 @@ func forgerOf(t *testing.T, private *ecdsa.PrivateKey) *forger {
 	f := &forger{private: private}
 	check(t, json.Unmarshal(public, &f.jwk))
 	return f
-}
-
-func (f *forger) jkt(t *testing.T) string {
-	t.Helper()
-	sum, err := (&jose.JSONWebKey{Key: f.private.Public()}).Thumbprint(crypto.SHA256)
-	check(t, err)
-	return base64.RawURLEncoding.EncodeToString(sum)
 }
 
 // sign signs whatever stands in the header and the payload by ES256.

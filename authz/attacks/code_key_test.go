@@ -329,7 +329,7 @@ func TestB15NoProofNorAssertionLeaks(t *testing.T) {
 	keep("ID token", tokens.IDToken)
 	app.Redeem(code)
 	s.With(s.Key()).Redeem(code)
-	for _, bad := range []map[string]any{nil, {"nonce": "x"}, {"htu": s.URL + "/other"}, {"iat": 1}, {"htm": "GET"}, {"jti": nil}} {
+	for _, bad := range []map[string]any{nil, {"nonce": "x"}, {"htu": s.URL + "/other"}, {"htu": s.URL + "/other?code=" + code}, {"htu": "x:" + code}, {"iat": 1}, {"htm": "GET"}, {"jti": nil}} {
 		post(t, s, "/token", refreshing(tokens.RefreshToken), "DPoP", proof(bad))
 		post(t, s, "/token", exchange(code), "DPoP", proof(bad), "DPoP", proof(bad))
 		userInfo(t, s, "DPoP", tokens.AccessToken, "DPoP", proof(bad))

@@ -68,6 +68,7 @@ func TestWrongCredentials(t *testing.T) {
 		"two headers":                    {own, []string{"Authorization", plain("secretive", secret), "Authorization", plain("secretive", secret)}},
 		"a second, empty header":         {own, []string{"Authorization", plain("secretive", secret), "Authorization", ""}},
 		"another client_id":              {with(own, "client_id", "backend"), []string{"Authorization", plain("secretive", secret)}},
+		"another user name":              {with(own, "client_id", "secretive"), []string{"Authorization", plain("backend", secret)}},
 		"the public client_id":           {with(own, "client_id", "spa"), []string{"Authorization", plain("secretive", secret)}},
 		"an unknown client_id":           {with(own, "client_id", "nobody"), []string{"Authorization", plain("secretive", secret)}},
 		"the backend's, by secret":       {own, []string{"Authorization", plain("backend", secret)}},

@@ -192,6 +192,13 @@ func TestD24UnboundFamilyStaysUnbound(t *testing.T) {
 	if second.Status != http.StatusOK || second.TokenType != "Bearer" {
 		t.Fatalf("the refusal burnt it: %+v", second)
 	}
+	// Nor is it theft within the grace window: there is no key that it lacks.
+	if got := s.With(s.Key()).Refresh(plain.RefreshToken); got.Error != "invalid_grant" {
+		t.Errorf("the token before, with a proof: %+v", got)
+	}
+	if third := s.Refresh(second.RefreshToken); third.Status != http.StatusOK {
+		t.Errorf("the family was ended: %+v", third)
+	}
 }
 
 // D25: the server dies between storing and answering, or the store fails; the

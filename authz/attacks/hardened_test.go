@@ -249,6 +249,12 @@ func TestFAPISecurityProfile(t *testing.T) {
 			t.Errorf("%d s ahead: %+v", ahead, got)
 		}
 	}
+	// Not even a nonce stands in for the clock of a proof that is so far ahead.
+	for ahead, want := range map[int64]string{-3600: "", 9: "", 60: "", 61: "invalid_dpop_proof", 86400: "invalid_dpop_proof"} {
+		if got := ask("/token", url.Values{"grant_type": {"client_credentials"}}, key, map[string]any{"iat": s.Clock.Now().Unix() + ahead}); got.Error != want {
+			t.Errorf("a proof %d s ahead: %+v", ahead, got)
+		}
+	}
 	// The machine's own token is bound, too.
 	if got := ask("/token", url.Values{"grant_type": {"client_credentials"}}, key, nil); got.TokenType != "DPoP" || jktOf(t, got) != key.JKT {
 		t.Errorf("the machine's own: %+v", got)

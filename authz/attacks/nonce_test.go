@@ -15,26 +15,74 @@ import (
 )
 
 // TestC19UsedProofIsRememberedAsLongAsItIsGood, also by servers whose clocks
-// differ.
+// differ, and whether its time is by iat or, where the client's clock is wrong,
+// by a nonce.
 func TestC19UsedProofIsRememberedAsLongAsItIsGood(t *testing.T) {
 	s := authztest.New(t)
 	key := s.Key()
-	slow := skewed(s, -5*time.Second)
-	token := s.With(key).SignIn("alice").AccessToken
-	proof := key.Proof("GET", s.URL+"/userinfo", map[string]any{"ath": authztest.ATH(token), "iat": s.Clock.Now().Add(9 * time.Second).Unix()})
-	if status, _ := userInfo(t, s, "DPoP", token, "DPoP", proof); status != http.StatusOK {
-		t.Fatalf("the honest request: %d", status)
+	servers := map[string]*authztest.Server{"the same server": s, "a slow one": skewed(s, -5*time.Second), "a fast one": skewed(s, 5*time.Second)}
+	ask := func(server *authztest.Server, token, proof string) *http.Response {
+		resp, err := http.DefaultClient.Do(request(t, "GET", server.Address+"/userinfo", nil, "Authorization", "DPoP "+token, "DPoP", proof))
+		check(t, err)
+		resp.Body.Close()
+		return resp
 	}
-	for range 100 {
-		s.Clock.Advance(time.Second)
-		if _, err := s.Store.Sweep(t.Context(), s.Clock.Now(), 1000); err != nil {
-			t.Fatal(err)
+	for name, ahead := range map[string]time.Duration{"by iat": 9 * time.Second, "by a nonce": 20 * time.Minute} {
+		token := s.With(key).SignIn("alice").AccessToken
+		claims := map[string]any{"ath": authztest.ATH(token), "iat": s.Clock.Now().Add(ahead).Unix()}
+		proof := key.Proof("GET", s.URL+"/userinfo", claims)
+		first := ask(s, token, proof)
+		if name == "by a nonce" {
+			if first.StatusCode != http.StatusUnauthorized || first.Header.Get("DPoP-Nonce") == "" {
+				t.Fatalf("a wrong clock: %d", first.StatusCode)
+			}
+			claims["nonce"] = first.Header.Get("DPoP-Nonce")
+			proof = key.Proof("GET", s.URL+"/userinfo", claims)
+			first = ask(s, token, proof)
 		}
-		for name, server := range map[string]*authztest.Server{"the same server": s, "a slow one": slow} {
-			if status, _ := userInfo(t, server, "DPoP", token, "DPoP", proof); status == http.StatusOK {
-				t.Fatalf("replayed at %s at %s", name, s.Clock.Now())
+		if first.StatusCode != http.StatusOK {
+			t.Fatalf("%s, the honest request: %d", name, first.StatusCode)
+		}
+		for second := range 290 { // as long as the token lives
+			s.Clock.Advance(time.Second)
+			if _, err := s.Store.Sweep(t.Context(), s.Clock.Now(), 1000); err != nil {
+				t.Fatal(err)
+			}
+			for where, server := range servers {
+				if status := ask(server, token, proof).StatusCode; status == http.StatusOK {
+					t.Fatalf("%s, replayed at %s after %d s", name, where, second+1)
+				}
 			}
 		}
+	}
+}
+
+// TestC19ProofOfTheFuture: a proof that was taken by its nonce, or refused for
+// its iat, is no better when its time comes: not with the nonce, which is old,
+// and not without, for it has one.
+func TestC19ProofOfTheFuture(t *testing.T) {
+	s := authztest.New(t)
+	key := s.Key()
+	tokens := s.With(key).SignIn("alice")
+	later := s.Clock.Now().Add(10 * time.Minute)
+	plain := key.Proof("POST", s.URL+"/token", map[string]any{"iat": later.Unix()})
+	told := post(t, s, "/token", refreshing(tokens.RefreshToken), "DPoP", plain)
+	nonce := told.Header.Get("DPoP-Nonce")
+	if told.Error != "use_dpop_nonce" || nonce == "" {
+		t.Fatalf("a proof of the future: %+v", told)
+	}
+	var stolen []string // made in advance by whoever could use the key for a moment
+	for _, n := range []any{nonce, flip(nonce[:1]) + nonce[1:], "x"} {
+		stolen = append(stolen, key.Proof("POST", s.URL+"/token", map[string]any{"iat": later.Unix(), "nonce": n}))
+	}
+	s.Clock.Advance(10 * time.Minute)
+	for i, proof := range stolen {
+		if got := post(t, s, "/token", refreshing(tokens.RefreshToken), "DPoP", proof); got.Error != "use_dpop_nonce" || got.AccessToken != "" {
+			t.Errorf("proof %d, made in advance: %+v", i, got)
+		}
+	}
+	if got := s.With(key).Refresh(tokens.RefreshToken); got.Status != http.StatusOK {
+		t.Errorf("the app: %+v", got)
 	}
 }
 

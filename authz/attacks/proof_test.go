@@ -1,6 +1,7 @@
 package attacks
 
 import (
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -64,8 +65,8 @@ func TestC19BoundTokenWithoutItsKey(t *testing.T) {
 		"ath of another token":           {s, "DPoP", token, []string{proof(map[string]any{"ath": authztest.ATH(second)})}, "invalid_dpop_proof"},
 		"no ath":                         {s, "DPoP", token, []string{proof(map[string]any{"ath": nil})}, "invalid_dpop_proof"},
 		"the token itself as ath":        {s, "DPoP", token, []string{proof(map[string]any{"ath": token})}, "invalid_dpop_proof"},
-		"stale":                          {s, "DPoP", token, []string{proof(map[string]any{"iat": now - 71})}, "invalid_dpop_proof"},
-		"of the future":                  {s, "DPoP", token, []string{proof(map[string]any{"iat": now + 11})}, "invalid_dpop_proof"},
+		"stale":                          {s, "DPoP", token, []string{proof(map[string]any{"iat": now - 71})}, "use_dpop_nonce"},
+		"of the future":                  {s, "DPoP", token, []string{proof(map[string]any{"iat": now + 11})}, "use_dpop_nonce"},
 		"no iat":                         {s, "DPoP", token, []string{proof(map[string]any{"iat": nil})}, "invalid_dpop_proof"},
 		"no jti":                         {s, "DPoP", token, []string{proof(map[string]any{"jti": nil})}, "invalid_dpop_proof"},
 		"an empty jti":                   {s, "DPoP", token, []string{proof(map[string]any{"jti": ""})}, "invalid_dpop_proof"},
@@ -144,7 +145,9 @@ func TestC19ForgedProofs(t *testing.T) {
 	claims := func(path string) map[string]any {
 		return map[string]any{"htm": "POST", "htu": s.URL + path, "iat": s.Clock.Now().Unix(), "jti": rand.Text()}
 	}
-	private := map[string]any{"d": encode(mine.private.D.Bytes())}
+	scalar, err := mine.private.Bytes()
+	check(t, err)
+	private := map[string]any{"d": encode(scalar)}
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	check(t, err)
 	der, err := x509.MarshalPKIXPublicKey(mine.private.Public())
@@ -164,6 +167,13 @@ func TestC19ForgedProofs(t *testing.T) {
 		check(t, err)
 		return text
 	}
+	edwardsPublic, edwardsPrivate, err := ed25519.GenerateKey(rand.Reader)
+	check(t, err)
+	edwards := func(alg, payload string) string {
+		head := object(t, header, map[string]any{"alg": alg, "jwk": map[string]any{"kty": "OKP", "crv": "Ed25519", "x": encode(edwardsPublic)}})
+		input := encode([]byte(head)) + "." + encode([]byte(payload))
+		return input + "." + encode(ed25519.Sign(edwardsPrivate, []byte(input)))
+	}
 	for _, path := range []string{"/par", "/token"} {
 		form, passed := s.Authorization(), func(got authztest.Tokens) bool { return got.Status == http.StatusCreated }
 		if path == "/token" { // a bad code comes after the proof
@@ -177,6 +187,8 @@ func TestC19ForgedProofs(t *testing.T) {
 			"a good one":          with(nil),
 			"extra members":       with(map[string]any{"jwk": jwk(map[string]any{"kid": "x", "ext": true, "key_ops": []string{"verify"}, "other": map[string]any{"d": 1}}), "kid": "x"}),
 			"PS256":               signedBy(jose.PS256, rsaKey, plain),
+			"EdDSA":               edwards("EdDSA", object(t, claims(path), nil)),
+			"Ed25519":             edwards("Ed25519", object(t, claims(path), nil)),
 			"unknown claims":      mine.sign(t, object(t, header, nil), object(t, claims(path), map[string]any{"scope": "admin", "cnf": 1})),
 			"an ath nobody needs": mine.sign(t, object(t, header, nil), object(t, claims(path), map[string]any{"ath": "x"})),
 		} {
@@ -188,6 +200,7 @@ func TestC19ForgedProofs(t *testing.T) {
 			"RS256":                       signedBy(jose.RS256, rsaKey, plain),
 			"RS256 under the name PS256":  renamed(t, signedBy(jose.RS256, rsaKey, plain), "RS256", "PS256"),
 			"PS384":                       signedBy(jose.PS384, rsaKey, plain),
+			"Ed448":                       edwards("Ed448", plain),
 			"alg none":                    encode([]byte(object(t, header, map[string]any{"alg": "none"}))) + "." + encode([]byte(plain)) + ".",
 			"HS256 with the public key":   hs256(object(t, header, map[string]any{"alg": "HS256"}), plain, der),
 			"HS256 with the JWK":          hs256(object(t, header, map[string]any{"alg": "HS256"}), plain, []byte(object(t, mine.jwk, nil))),

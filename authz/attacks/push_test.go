@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/solegate/solegate/authz/authztest"
+	"github.com/solegate/solegate/clients"
 )
 
 // finish opens a pushed request, signs alice in if she is not, and returns what
@@ -181,5 +182,90 @@ func TestA9PushedOtherResponseTypesAndRequestObjects(t *testing.T) {
 	}
 	if a := b.Visit(s.Push().RequestURI).Answer(); a.Get("code") == "" {
 		t.Errorf("the honest push: %v", a)
+	}
+}
+
+// A8 wherever else parameters are taken, and the credentials in headers.
+func TestA8PollutionElsewhere(t *testing.T) {
+	s := authztest.New(t)
+	active := introspecting(t, s)
+	b := s.Browser()
+	tokens := s.Redeem(b.Code("alice"))
+	for path, form := range map[string]url.Values{
+		"/revoke":     {"client_id": {"spa"}, "token": {tokens.RefreshToken}, "token_type_hint": {"refresh_token"}},
+		"/introspect": {"token": {tokens.AccessToken}},
+		"/token":      refreshing(tokens.RefreshToken),
+	} {
+		for name := range form {
+			twice := with(form)
+			twice[name] = []string{form.Get(name), form.Get(name)}
+			if got := post(t, s, path, twice); got.Error != "invalid_request" {
+				t.Errorf("%s with a second %s: %+v", path, name, got)
+			}
+		}
+		if got := post(t, s, path+"?"+form.Encode(), form); got.Error != "invalid_request" {
+			t.Errorf("%s with a query: %+v", path, got)
+		}
+	}
+	logout := url.Values{"id_token_hint": {tokens.IDToken}, "post_logout_redirect_uri": {"https://spa.example.com/"}, "client_id": {"spa"}, "state": {"x"}}
+	for name := range logout {
+		if p := b.Get("/logout?" + logout.Encode() + "&" + url.Values{name: {logout.Get(name)}}.Encode()); !isRefusedHere(p) {
+			t.Errorf("/logout with a second %s: %d %s", name, p.StatusCode, p.Header.Get("Location"))
+		}
+	}
+	if p := b.Send(request(t, "POST", s.URL+"/logout?"+logout.Encode(), logout), "cross-site"); !isRefusedHere(p) {
+		t.Errorf("/logout with query and body: %d", p.StatusCode)
+	}
+	bearer := "Bearer " + tokens.AccessToken
+	for name, r := range map[string]*http.Request{
+		"two tokens":               request(t, "GET", s.URL+"/userinfo", nil, "Authorization", bearer, "Authorization", bearer),
+		"two tokens in one header": request(t, "GET", s.URL+"/userinfo", nil, "Authorization", bearer+", "+bearer),
+		"a token in the body":      request(t, "POST", s.URL+"/userinfo", url.Values{"access_token": {tokens.AccessToken}}),
+		"a token in the query":     request(t, "GET", s.URL+"/userinfo?access_token="+tokens.AccessToken, nil),
+		"a token in a cookie":      request(t, "GET", s.URL+"/userinfo", nil, "Cookie", "access_token="+tokens.AccessToken),
+		"two spaces":               request(t, "GET", s.URL+"/userinfo", nil, "Authorization", "Bearer  "+tokens.AccessToken),
+	} {
+		resp, err := http.DefaultClient.Do(r)
+		check(t, err)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusBadRequest && resp.StatusCode != http.StatusUnauthorized || resp.Header.Get("WWW-Authenticate") == "" {
+			t.Errorf("/userinfo with %s: %d", name, resp.StatusCode)
+		}
+	}
+	if !active(tokens.AccessToken) || s.UserInfo(tokens.AccessToken) != http.StatusOK || s.Refresh(tokens.RefreshToken).Status != http.StatusOK {
+		t.Error("the attempts ended something, or the honest requests fail")
+	}
+}
+
+// A5 from the origin of another registered app: the preflight can't know for
+// whom it asks; the request itself is refused, and its answer not readable.
+func TestA5AnotherAppsOrigin(t *testing.T) {
+	s := authztest.New(t)
+	s.AddClient(clients.Client{ID: "other", RedirectURIs: []clients.RedirectURI{"https://other.example/"}, Origins: []clients.Origin{"https://other.example"}, Audiences: []string{authztest.Audience}})
+	_, signer := backend(s, nil)
+	key := s.Key()
+	tokens, bound := s.SignIn("alice"), s.With(key).SignIn("alice")
+	before := leftBehind(t, s)
+	for name, r := range map[string]*http.Request{
+		"/token":                request(t, "POST", s.URL+"/token", refreshing(tokens.RefreshToken)),
+		"/par":                  request(t, "POST", s.URL+"/par", s.Authorization()),
+		"/revoke":               request(t, "POST", s.URL+"/revoke", url.Values{"client_id": {"spa"}, "token": {tokens.RefreshToken}}),
+		"/userinfo":             request(t, "GET", s.URL+"/userinfo", nil, "Authorization", "Bearer "+tokens.AccessToken),
+		"/userinfo with a key":  request(t, "GET", s.URL+"/userinfo", nil, "Authorization", "DPoP "+bound.AccessToken, "DPoP", proofFor(s, key, bound.AccessToken)),
+		"/token of a backend":   request(t, "POST", s.URL+"/token", signer.Sign(url.Values{"grant_type": {"client_credentials"}}, "backend", nil)),
+		"/par of a backend":     request(t, "POST", s.URL+"/par", signer.Sign(s.Authorization(ofBackend()...), "backend", nil)),
+		"/token with no client": request(t, "POST", s.URL+"/token", url.Values{"grant_type": {"refresh_token"}}),
+	} {
+		r.Header.Set("Origin", "https://other.example")
+		got := s.Do(r)
+		if got.Status != http.StatusForbidden && name != "/token with no client" || got.Status/100 != 4 || got.Header.Get("Access-Control-Allow-Origin") != "" || got.AccessToken != "" {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	if after := leftBehind(t, s); after != before || len(liveGrants(t, s)) != 2 {
+		t.Errorf("left behind: %+v, before %+v", after, before)
+	}
+	if got := s.Refresh(tokens.RefreshToken); got.Status != http.StatusOK {
+		t.Errorf("the app: %+v", got)
 	}
 }

@@ -62,6 +62,9 @@ type Server struct {
 	Path     string        // of the SQLite file
 	Skew     time.Duration // how far this server's clock is ahead of Clock
 	Password *password.Hasher
+	// Turns is how many requests the proxy of NewReplicas has sent on: the next
+	// one goes to the replica of that number, counted round.
+	Turns *atomic.Int64
 
 	key *Key // that the app proves, or nil
 }
@@ -134,10 +137,10 @@ func newClock() *Clock { return &Clock{now: time.Date(2026, 11, 23, 12, 0, 0, 0,
 // and otherwise is the first of them.
 func NewReplicas(tb testing.TB, stores []storage.Store, skews []time.Duration) (*Server, []*Server) {
 	tb.Helper()
-	var next atomic.Int64
+	turns := &atomic.Int64{}
 	targets := make([]http.Handler, len(stores))
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		targets[next.Add(1)%int64(len(targets))].ServeHTTP(w, r)
+		targets[(turns.Add(1)-1)%int64(len(targets))].ServeHTTP(w, r)
 	}))
 	tb.Cleanup(web.Close)
 	log, clock := &Log{}, newClock()
@@ -151,7 +154,7 @@ func NewReplicas(tb testing.TB, stores []storage.Store, skews []time.Duration) (
 		replicas[i] = s
 	}
 	front := *replicas[0]
-	front.Address = web.URL
+	front.Address, front.Turns = web.URL, turns
 	front.populate()
 	return &front, replicas
 }

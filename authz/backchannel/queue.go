@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -122,7 +123,7 @@ type end struct {
 	// concerns says of each session that was looked at whether it is this end
 	// that ends it.
 	concerns map[storage.SessionID]bool
-	added    map[owed]bool
+	added    map[owed]bool // and known to be stored
 }
 
 // write adds what is owed for every grant that is concerned and was not added
@@ -131,6 +132,7 @@ type end struct {
 // end is written.
 func (e *end) write(ctx context.Context, after bool) error {
 	var list []storage.Logout
+	listed := map[owed]bool{}
 	now := e.queue.now()
 	for page := (storage.Page{Limit: 1000}); ; {
 		grants, err := e.queue.store.ListGrants(ctx, e.user, page)
@@ -139,7 +141,7 @@ func (e *end) write(ctx context.Context, after bool) error {
 		}
 		for _, g := range grants {
 			o := owed{g.Client, g.Session}
-			if g.RedeemedAt.IsZero() || e.session != "" && g.Session != e.session || e.to != nil && !e.to[g.Client] || e.added[o] {
+			if g.RedeemedAt.IsZero() || e.session != "" && g.Session != e.session || e.to != nil && !e.to[g.Client] || e.added[o] || listed[o] {
 				continue
 			}
 			concerned, err := e.concerned(ctx, g.Session, after)
@@ -147,7 +149,7 @@ func (e *end) write(ctx context.Context, after bool) error {
 				return err
 			}
 			if concerned {
-				e.added[o] = true
+				listed[o] = true
 				list = append(list, storage.Logout{Client: g.Client, Session: g.Session, CreatedAt: now, DueAt: now, Expires: now.Add(tryFor)})
 			}
 		}
@@ -160,10 +162,8 @@ func (e *end) write(ctx context.Context, after bool) error {
 		return nil
 	}
 	err := e.queue.store.AddLogouts(ctx, list)
-	if err != nil {
-		for _, l := range list {
-			delete(e.added, owed{l.Client, l.Session})
-		}
+	if err == nil {
+		maps.Copy(e.added, listed)
 	}
 	return err
 }

@@ -175,6 +175,34 @@ func TestNothingKeepsASessionFromEnding(t *testing.T) {
 	}
 }
 
+// TestNobodyIsForgottenWhenAReadFails: what was found before the store failed
+// was not written down yet.
+func TestNobodyIsForgottenWhenAReadFails(t *testing.T) {
+	w := newWorld(t, "https://rp.example.com/logout")
+	w.session("u.s2", "rp")
+	w.session("u.s3", "rp")
+	broken := &forgetful{Store: w.store, fails: 2}
+	r := revocation.New(w.store, audit.New(w.logger()), w.clock, NewQueue(broken, w.logger(), w.clock))
+	check(t, r.RevokeUser(t.Context(), "u", "x"))
+	if broken.asked <= broken.fails {
+		t.Fatal("nothing failed")
+	}
+	w.wantOwed("u.s1 rp", "u.s2 rp", "u.s3 rp")
+}
+
+// forgetful fails one read of a session.
+type forgetful struct {
+	Store
+	asked, fails int
+}
+
+func (f *forgetful) SessionUser(ctx context.Context, id storage.SessionID) (storage.Session, storage.User, error) {
+	if f.asked++; f.asked == f.fails {
+		return storage.Session{}, storage.User{}, storage.ErrUnavailable
+	}
+	return f.Store.SessionUser(ctx, id)
+}
+
 // TestPersonWhoLeavesKeepsNobodyFromBeingTold: the request's context ends when
 // the browser goes, and the end may just have been written.
 func TestPersonWhoLeavesKeepsNobodyFromBeingTold(t *testing.T) {

@@ -2,8 +2,10 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -12,9 +14,13 @@ import (
 // pipeline: a system call, and a WAIT, for many. It is most of what a trip
 // costs. There is no goroutine and no delay: the first caller sends its own,
 // those who come meanwhile are sent together when it is back.
+//
+// A caller whose time is up before its call was sent has sent nothing. A call
+// that was sent has its answer or error half a limit after its caller's time
+// at the latest.
 type batcher struct {
 	store *Store
-	node  *redis.Client
+	lane
 
 	mu      sync.Mutex
 	queue   []*call
@@ -24,13 +30,11 @@ type batcher struct {
 // call is what one caller asks.
 type call struct {
 	commands []redis.Cmder
-	// lasting asks for the replicas; acknowledged is how many have it, or
-	// waitErr why that is not known.
-	lasting      bool
-	acknowledged int
-	waitErr      error
+	// heldErr is nil if all that the lane waits for came, within its time.
+	heldErr error
 
-	turn chan turn
+	limit time.Time // of the caller; zero for none
+	turn  chan turn
 }
 
 type turn bool
@@ -50,8 +54,12 @@ const (
 // do sends the call's commands and returns when each has its answer or error.
 // The error is ctx's: then nothing was sent.
 func (b *batcher) do(ctx context.Context, c *call) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	c.limit, _ = ctx.Deadline()
 	b.mu.Lock()
-	if b.leaders < maxLeaders {
+	if b.leaders < b.store.leaders(b.hold) {
 		b.leaders++
 		b.mu.Unlock()
 		b.lead(c)
@@ -78,13 +86,13 @@ func (b *batcher) do(ctx context.Context, c *call) error {
 		return ctx.Err()
 	}
 	if t := <-c.turn; t == leads { // it is being sent, or is ours to send
-		b.lead(c)
+		b.pass()
+		return ctx.Err()
 	}
 	return nil
 }
 
-// lead sends the leader's own call with those that wait, and hands the lead to
-// the first of those that came meanwhile.
+// lead sends the leader's own call with those that wait, and passes the lead on.
 func (b *batcher) lead(own *call) {
 	b.mu.Lock()
 	n := min(len(b.queue), maxBatch)
@@ -97,7 +105,11 @@ func (b *batcher) lead(own *call) {
 	for _, c := range batch[1:] {
 		c.turn <- answered
 	}
+	b.pass()
+}
 
+// pass hands the lead to the first of those that came meanwhile.
+func (b *batcher) pass() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.queue) == 0 {
@@ -112,27 +124,32 @@ func (b *batcher) lead(own *call) {
 
 func (b *batcher) send(batch []*call) {
 	// Not a caller's context: the others' commands are in it, too.
-	ctx, cancel := context.WithTimeout(context.Background(), b.store.timeout)
+	ctx, cancel := context.WithDeadline(context.Background(), b.limit(batch))
 	defer cancel()
 	pipe := b.node.Pipeline()
-	lasting := false
 	for _, c := range batch {
 		for _, cmd := range c.commands {
 			pipe.Process(ctx, cmd)
 		}
-		lasting = lasting || c.lasting
 	}
-	var waited *redis.Cmd
-	if lasting {
-		waited = pipe.Do(ctx, "WAIT", b.store.replicas, (b.store.timeout / 2).Milliseconds())
-	}
+	held := b.store.wait(ctx, pipe, b.hold)
 	execute(ctx, pipe)
-	if lasting {
-		n, err := waited.Int()
-		for _, c := range batch {
-			c.acknowledged, c.waitErr = n, err
+	err := held()
+	for _, c := range batch {
+		c.heldErr = err
+	}
+}
+
+// limit is when a batch that is sent now is given up: late enough for what it
+// waits for, early enough for the first of its callers whose time is up.
+func (b *batcher) limit(batch []*call) time.Time {
+	limit := time.Now().Add(b.store.limit(b.hold))
+	for _, c := range batch {
+		if l := c.limit.Add(b.store.limit(b.hold) - b.store.timeout/2); !c.limit.IsZero() && l.Before(limit) {
+			limit = l
 		}
 	}
+	return limit
 }
 
 // execute sends a pipeline; each command then has its own answer or error. The
@@ -149,19 +166,43 @@ func execute(ctx context.Context, pipe redis.Pipeliner) {
 	}
 }
 
-// lane is a server, and whether what is sent waits for its replicas: what does
-// not must not wait for what does.
+// lane is a server, and what is waited for at it: what does not wait must not
+// wait for what does.
 type lane struct {
-	node    *redis.Client
-	lasting bool
+	node *redis.Client
+	hold hold
 }
 
 // batcher returns that of a lane.
-func (s *Store) batcher(node *redis.Client, lasting bool) *batcher {
-	l := lane{node, lasting}
+func (s *Store) batcher(node *redis.Client, h hold) *batcher {
+	l := lane{node, h}
 	if b, ok := s.batchers.Load(l); ok {
 		return b.(*batcher)
 	}
-	b, _ := s.batchers.LoadOrStore(l, &batcher{store: s, node: node})
+	b, _ := s.batchers.LoadOrStore(l, &batcher{store: s, lane: l})
 	return b.(*batcher)
+}
+
+var canceled = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// forget drops what is kept for nodes that have left the cluster: their
+// clients are closed by then, and refuse what is canceled for that reason.
+func (s *Store) forget() {
+	gone := func(node *redis.Client) bool { return errors.Is(node.Ping(canceled).Err(), redis.ErrClosed) }
+	s.nodes.Range(func(addr, node any) bool {
+		if gone(node.(*redis.Client)) {
+			s.nodes.CompareAndDelete(addr, node)
+		}
+		return true
+	})
+	s.batchers.Range(func(l, _ any) bool {
+		if gone(l.(lane).node) {
+			s.batchers.Delete(l)
+		}
+		return true
+	})
 }

@@ -86,7 +86,7 @@ func (s *Store) Rotate(ctx context.Context, r storage.Rotation) error {
 
 // RevokeGrant implements [storage.Grants].
 func (s *Store) RevokeGrant(ctx context.Context, id storage.GrantID, at time.Time, reason string) error {
-	return s.do(ctx, write{script: revokeScript, keys: []string{s.grantKey(id)}, args: []any{times(at), reason}, repeat: harmless, lasting: true})
+	return s.do(ctx, write{script: revokeScript, keys: []string{s.grantKey(id)}, args: []any{times(at), reason}, repeat: harmless, lasting: true, ends: true})
 }
 
 // ListGrants implements [storage.Grants].

@@ -25,7 +25,7 @@ type location struct {
 	tls                *tls.Config // nil: plain
 	prefix             string
 	replicas           int
-	timeout            time.Duration
+	timeout, fsync     time.Duration
 	connectionsPerNode int
 }
 
@@ -179,6 +179,10 @@ func (l *location) parameters(q url.Values, secure bool) error {
 		case name == "timeout":
 			if l.timeout, err = time.ParseDuration(value); err != nil || l.timeout < 50*time.Millisecond || l.timeout > time.Minute {
 				err = errors.New("a duration from 50ms to 1m expected")
+			}
+		case name == "fsync":
+			if l.fsync, err = time.ParseDuration(value); err != nil || l.fsync != 0 && (l.fsync < 2*time.Second || l.fsync > time.Minute) {
+				err = errors.New("0 or a duration from 2s to 1m expected: the disk's turn comes once a second, that of a replica's a second later")
 			}
 		case name == "password_file":
 			l.password, err = secretFile(value)

@@ -19,7 +19,10 @@
 //	prefix                  begin of every key, "sg:"
 //	replicas                how many replicas must have a lasting write before
 //	                        it counts; 1 under Sentinel and in a cluster, else 0
-//	timeout                 longest time for one operation, retries and all: 2s
+//	timeout                 longest time for one operation, retries and all: 2s.
+//	                        What is under way then has half of that to end
+//	fsync                   longest time that the end of anything waits, besides,
+//	                        until it is on disk: 0, not at all. 3s is enough
 //	connections             most connections to one server: 64
 //
 // # Keys
@@ -66,11 +69,29 @@
 //
 // A lasting write (the end of anything, a rotation, a redemption, a change of
 // an account, a client or the key ring, an event, a logout token that is owed
-// or was sent) is answered when the replicas that the configuration asks for have it,
-// or not without [storage.ErrUnknown]. New sessions, grants and pushed requests
-// are answered at once: if they are lost, people sign in again. So is what was
-// used once: after a failover a proof may pass twice for the minute that it
-// lives. So are the claim and the delay of a logout token: it is sent again.
+// or was sent) is answered when the replicas that the configuration asks for
+// have it (WAIT), or not without [storage.ErrUnknown]. New sessions, grants and pushed
+// requests are answered at once: if they are lost, people sign in again. So is
+// what was used once: after a failover a proof may pass twice for the minute
+// that it lives. So are the claim and the delay of a logout token: it is sent
+// again.
+//
+// To have it is to have it in memory. With appendfsync always on all servers
+// nobody is answered before the disks have it, and there is nothing to add. With
+// everysec they have it up to a second later: what the process forgets when it
+// is killed is next to nothing, what the machine forgets when its power fails is
+// that second.
+//
+// fsync is for who can't pay for always. The end of anything (of a grant, a
+// session, an account, a client or a signing key; a block, and every other change
+// of those) is then answered when it is on the disk of the server and of as many
+// replicas as are asked for (WAITAOF), or not without [storage.ErrUnknown]. It
+// waits for the next turn of the disk: half a second on average and one at most,
+// with replicas up to two. Rotations, redemptions and the revocation of a family
+// whose old token came again don't wait, for a refresh would take as long: when
+// the power fails, those of the last second may come back undone. It needs Redis
+// 7.2 or newer, or Valkey; Open refuses a server that says too soon that
+// something is on disk, as some releases do, and takes two seconds to see that.
 package redis
 
 import (
@@ -109,8 +130,11 @@ type Store struct {
 	prefix   string
 	replicas int
 	timeout  time.Duration
-	log      *slog.Logger
-	rand     io.Reader
+	fsync    time.Duration // 0: nothing waits for the disk
+
+	connections int // to one server, at most
+	log         *slog.Logger
+	rand        io.Reader
 
 	client redis.UniversalClient
 	one    *redis.Client        // the server, or who Sentinel says is primary
@@ -134,7 +158,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{prefix: l.prefix, replicas: l.replicas, timeout: l.timeout, log: c.Log, rand: c.Rand}
+	s := &Store{prefix: l.prefix, replicas: l.replicas, timeout: l.timeout, fsync: l.fsync, connections: l.connectionsPerNode, log: c.Log, rand: c.Rand}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -161,24 +185,27 @@ func (s *Store) connect(l *location) {
 	case single:
 		s.one = redis.NewClient(&redis.Options{
 			Addr: l.addrs[0], Username: l.user, Password: l.password, DB: l.db, TLSConfig: l.tls, MaxRetries: -1,
-			DialTimeout: l.timeout / 2, ReadTimeout: l.timeout, WriteTimeout: l.timeout, PoolTimeout: l.timeout, ContextTimeoutEnabled: true,
+			DialTimeout: l.timeout / 2, ReadTimeout: l.timeout + l.fsync, WriteTimeout: l.timeout, PoolTimeout: l.timeout, ContextTimeoutEnabled: true,
 			PoolSize: l.connectionsPerNode, PipelinePoolSize: -1, DialerRetries: 1, DisableIdentity: true, MaintNotificationsConfig: noNotifications,
 		})
 	case sentinel:
 		s.one = redis.NewFailoverClient(&redis.FailoverOptions{
 			MasterName: l.primary, SentinelAddrs: l.addrs, SentinelUsername: l.sentinelUser, SentinelPassword: l.sentinelPassword,
 			Username: l.user, Password: l.password, DB: l.db, TLSConfig: l.tls, MaxRetries: -1,
-			DialTimeout: l.timeout / 2, ReadTimeout: l.timeout, WriteTimeout: l.timeout, PoolTimeout: l.timeout, ContextTimeoutEnabled: true,
+			DialTimeout: l.timeout / 2, ReadTimeout: l.timeout + l.fsync, WriteTimeout: l.timeout, PoolTimeout: l.timeout, ContextTimeoutEnabled: true,
 			PoolSize: l.connectionsPerNode, PipelinePoolSize: -1, DialerRetries: 1, DisableIdentity: true,
 		})
 	case cluster:
 		s.spread = redis.NewClusterClient(&redis.ClusterOptions{
 			Addrs: l.addrs, Username: l.user, Password: l.password, TLSConfig: l.tls, MaxRetries: -1,
 			MaxRedirects: 3, MinRetryBackoff: 5 * time.Millisecond, MaxRetryBackoff: 50 * time.Millisecond,
-			DialTimeout: l.timeout / 2, ReadTimeout: l.timeout, WriteTimeout: l.timeout, PoolTimeout: l.timeout, ContextTimeoutEnabled: true,
+			DialTimeout: l.timeout / 2, ReadTimeout: l.timeout + l.fsync, WriteTimeout: l.timeout, PoolTimeout: l.timeout, ContextTimeoutEnabled: true,
 			PoolSize: l.connectionsPerNode, PipelinePoolSize: -1, DialerRetries: 1, DisableIdentity: true, MaintNotificationsConfig: noNotifications,
 		})
-		s.spread.OnNewNode(func(node *redis.Client) { s.nodes.Store(node.Options().Addr, node) })
+		s.spread.OnNewNode(func(node *redis.Client) {
+			s.nodes.Store(node.Options().Addr, node)
+			s.forget()
+		})
 	}
 	if s.spread != nil {
 		s.client = s.spread
@@ -219,9 +246,8 @@ func (s *Store) inspect(ctx context.Context, development bool) error {
 			}
 			log.Warn(f)
 		}
-		// Not everybody may ask for the configuration; then nothing is said.
-		if sync, err := node.ConfigGet(ctx, "appendfsync").Result(); err == nil && sync["appendfsync"] != "always" && s.replicas == 0 {
-			log.Warn("appendfsync is not always and no replica is waited for: when the machine itself fails, what was revoked in the last second may come back; see the documentation of the store")
+		if err := s.inspectDisk(ctx, node); err != nil {
+			return err
 		}
 		if have, _ := strconv.Atoi(info["connected_slaves"]); have < s.replicas {
 			log.Warn("too few replicas are connected: lasting writes will fail", "connected", have, "needed", s.replicas)

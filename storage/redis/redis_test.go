@@ -1,11 +1,15 @@
 package redis_test
 
 import (
+	"context"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/solegate/solegate/storage"
 	"github.com/solegate/solegate/storage/redis"
@@ -17,6 +21,9 @@ var prefixes atomic.Int64
 
 // with returns the URL with parameters.
 func with(url string, parameters ...string) string {
+	if strings.Contains(url, "?") {
+		return url + "&" + strings.Join(parameters, "&")
+	}
 	return url + "?" + strings.Join(parameters, "&")
 }
 
@@ -49,6 +56,31 @@ func TestConformanceSlow(t *testing.T) {
 	proxy := redistest.NewProxy(t, redistest.Single(t).Addr)
 	proxy.SetLatency(time.Millisecond)
 	storagetest.Run(t, fresh("redis://"+proxy.Addr, "timeout=20s"))
+}
+
+// far is a network that takes a moment each way, and never the same.
+type far struct{ trips }
+
+func (h *far) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []goredis.Cmder) error {
+		<-time.After(rand.N(2 * time.Millisecond))
+		defer func() { <-time.After(rand.N(2 * time.Millisecond)) }()
+		return next(ctx, cmds)
+	}
+}
+
+// TestConformanceClusterSlow delays all that is sent to a cluster and comes
+// back, so that what crosses slots is seen half done by others.
+func TestConformanceClusterSlow(t *testing.T) {
+	servers := redistest.NewCluster(t)
+	storagetest.Run(t, func(t *testing.T) storagetest.Opener {
+		own := with(servers.URL(), "timeout=20s", fmt.Sprintf("prefix=t%d:", prefixes.Add(1)))
+		return func() storage.Store {
+			s := open(t, own)
+			s.AddNodeHook(&far{})
+			return s
+		}
+	})
 }
 
 func TestConformanceSentinel(t *testing.T) {

@@ -41,11 +41,11 @@ func (s *Store) replace(ctx context.Context, key string, version uint64, v any) 
 	if err != nil {
 		return err
 	}
-	return s.do(ctx, write{script: replaceScript, keys: []string{key}, args: []any{versionText(version), value, "", "", ""}, repeat: marked, again: 2, lasting: true})
+	return s.do(ctx, write{script: replaceScript, keys: []string{key}, args: []any{versionText(version), value, "", "", ""}, repeat: marked, again: 2, lasting: true, ends: true})
 }
 
 func (s *Store) remove(ctx context.Context, key, index, id string) error {
-	return s.do(ctx, write{script: removeScript, keys: []string{key, index}, args: []any{id, ""}, repeat: marked, again: 1, lasting: true})
+	return s.do(ctx, write{script: removeScript, keys: []string{key, index}, args: []any{id, ""}, repeat: marked, again: 1, lasting: true, ends: true})
 }
 
 // after returns members of an ordered index.

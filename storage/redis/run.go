@@ -36,6 +36,9 @@ type write struct {
 	again  int // the argument that marks a repetition, if it is marked
 	// lasting: the answer waits until the replicas have it, too.
 	lasting bool
+	// ends: it takes something from somebody, and waits for the disk, too, if
+	// the configuration asks for that. It is lasting.
+	ends bool
 }
 
 // do runs a script that answers with an outcome.
@@ -62,17 +65,17 @@ func (s *Store) run(ctx context.Context, w write) (any, error) {
 	if err := s.begin(ctx); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.limit(s.holdOf(w)))
 	defer cancel()
 	var to redirect
-	unsure := false
+	unsure, redirects := false, 0
 	for attempt := 0; ; attempt++ {
 		reply, err := s.attempt(ctx, w, to)
 		to = redirect{}
 		switch f := fate(err); {
 		case err == nil:
 			return reply, nil
-		case errors.Is(err, errFewReplicas):
+		case errors.Is(err, errNotHeld):
 			return nil, err
 		case f == unknown && w.repeat == never:
 			return nil, fmt.Errorf("%w: %w", storage.ErrUnknown, err)
@@ -84,9 +87,12 @@ func (s *Store) run(ctx context.Context, w write) (any, error) {
 		case f == final:
 			return nil, outcome(unsure, err)
 		}
-		var wait bool
-		to, wait = s.follow(ctx, err)
-		if ctx.Err() != nil || wait && !pause(ctx, attempt) {
+		if to = s.follow(ctx, err); to.node != nil {
+			redirects++
+		}
+		// Two servers may each say that the other has it, while the cluster
+		// agrees on who does.
+		if ctx.Err() != nil || (to.node == nil || redirects > 2) && !pause(ctx, attempt) {
 			return nil, outcome(unsure, err)
 		}
 	}
@@ -130,7 +136,7 @@ type redirect struct {
 	asking bool // it is on its way there
 }
 
-var errFewReplicas = fmt.Errorf("%w: it was written, but too few replicas have it", storage.ErrUnknown)
+var errNotHeld = fmt.Errorf("%w: it was written, but is not known to be kept", storage.ErrUnknown)
 
 // attempt runs the script once, at the primary of its keys.
 func (s *Store) attempt(ctx context.Context, w write, to redirect) (any, error) {
@@ -149,7 +155,8 @@ func (s *Store) attempt(ctx context.Context, w write, to redirect) (any, error) 
 }
 
 // eval sends the script by its hash or its text. What is lasting is followed
-// by a WAIT on the same connection: it counts what was written on that.
+// by a WAIT or WAITAOF on the same connection: those count what was written on
+// that.
 func (s *Store) eval(ctx context.Context, node *redis.Client, w write, command, script string, asking bool) (any, error) {
 	args := make([]any, 0, 3+len(w.keys)+len(w.args))
 	args = append(args, command, script, len(w.keys))
@@ -157,25 +164,18 @@ func (s *Store) eval(ctx context.Context, node *redis.Client, w write, command, 
 		args = append(args, key)
 	}
 	cmd := redis.NewCmd(ctx, append(args, w.args...)...)
-	c := &call{commands: []redis.Cmder{cmd}, lasting: w.lasting && s.replicas > 0}
+	c := &call{commands: []redis.Cmder{cmd}}
 	if asking {
 		c.commands = []redis.Cmder{redis.NewCmd(ctx, "asking"), cmd}
 	}
-	if err := s.batcher(node, c.lasting).do(ctx, c); err != nil {
+	if err := s.batcher(node, s.holdOf(w)).do(ctx, c); err != nil {
 		return nil, refused{err}
 	}
 	reply, err := cmd.Result()
-	if err != nil || !c.lasting {
-		return reply, err
+	if err == nil && c.heldErr != nil { // the script has run
+		return nil, fmt.Errorf("%w: %w", errNotHeld, c.heldErr)
 	}
-	// The script has run, whatever WAIT says.
-	if c.waitErr != nil {
-		return nil, fmt.Errorf("%w: %w", errFewReplicas, c.waitErr)
-	}
-	if c.acknowledged < s.replicas {
-		return nil, fmt.Errorf("%w: %d of %d within %s", errFewReplicas, c.acknowledged, s.replicas, s.timeout/2)
-	}
-	return reply, nil
+	return reply, err
 }
 
 // refused is an error of before anything was sent.
@@ -218,10 +218,10 @@ func fate(err error) fateOf {
 	return unknown
 }
 
-// follow says where to go after an error, and whether to wait before.
-func (s *Store) follow(ctx context.Context, err error) (to redirect, wait bool) {
+// follow says where an error sends to, if it does.
+func (s *Store) follow(ctx context.Context, err error) (to redirect) {
 	if s.spread == nil {
-		return redirect{}, true
+		return redirect{}
 	}
 	s.spread.ReloadState(ctx)
 	if addr, ok := redis.IsMovedError(err); ok {
@@ -229,10 +229,7 @@ func (s *Store) follow(ctx context.Context, err error) (to redirect, wait bool) 
 	} else if addr, ok := redis.IsAskError(err); ok {
 		to.node, to.asking = s.nodeAt(addr), true
 	}
-	if to.node == nil {
-		return redirect{}, true
-	}
-	return to, false
+	return to
 }
 
 // nodeAt returns the client of a cluster's node, nil if it is not known yet.
@@ -306,7 +303,7 @@ const maxTogether = 16
 // together sends reads with those of other callers, to each server its own.
 func (s *Store) together(ctx context.Context, commands []redis.Cmder) error {
 	if s.spread == nil {
-		return s.batcher(s.one, false).do(ctx, &call{commands: commands})
+		return s.batcher(s.one, nothing).do(ctx, &call{commands: commands})
 	}
 	calls := map[*redis.Client]*call{}
 	for _, cmd := range commands {
@@ -324,9 +321,9 @@ func (s *Store) together(ctx context.Context, commands []redis.Cmder) error {
 	n := 0
 	for node, c := range calls {
 		if n++; n < len(calls) {
-			go func() { errs <- s.batcher(node, false).do(ctx, c) }()
+			go func() { errs <- s.batcher(node, nothing).do(ctx, c) }()
 		} else {
-			errs <- s.batcher(node, false).do(ctx, c)
+			errs <- s.batcher(node, nothing).do(ctx, c)
 		}
 	}
 	var first error

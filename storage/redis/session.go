@@ -123,7 +123,7 @@ func (s *Store) RenewSession(ctx context.Context, x storage.Session) error {
 
 // EndSession implements [storage.Sessions].
 func (s *Store) EndSession(ctx context.Context, id storage.SessionID, at time.Time) error {
-	return s.do(ctx, write{script: touchScript, keys: []string{s.sessionKey(id)}, args: []any{times(time.Time{}, time.Time{}, at)}, repeat: harmless, lasting: true})
+	return s.do(ctx, write{script: touchScript, keys: []string{s.sessionKey(id)}, args: []any{times(time.Time{}, time.Time{}, at)}, repeat: harmless, lasting: true, ends: true})
 }
 
 // ListSessions implements [storage.Sessions].

@@ -175,14 +175,14 @@ func (s *Store) CreateUser(ctx context.Context, u storage.User) error {
 
 // UpdateUser implements [storage.Users].
 func (s *Store) UpdateUser(ctx context.Context, u storage.User) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout) // for all trips together
+	ctx, cancel := context.WithTimeout(ctx, s.limit(disk)) // for all trips together
 	defer cancel()
 	value, err := encodeVersioned(u.Version+1, nameText(u.Name), u)
 	if err != nil {
 		return err
 	}
 	replace := func(name, fence string) error {
-		return s.do(ctx, write{script: replaceScript, keys: []string{s.userKey(u.ID)}, repeat: marked, again: 2, lasting: true,
+		return s.do(ctx, write{script: replaceScript, keys: []string{s.userKey(u.ID)}, repeat: marked, again: 2, lasting: true, ends: true,
 			args: []any{versionText(u.Version), value, "", name, fence}})
 	}
 	if err := replace(nameText(u.Name), ""); !errors.Is(err, errRenamed) {
@@ -217,14 +217,14 @@ func (s *Store) UpdateUser(ctx context.Context, u storage.User) error {
 
 // RemoveUser implements [storage.Users].
 func (s *Store) RemoveUser(ctx context.Context, id storage.UserID) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout) // for all trips together
+	ctx, cancel := context.WithTimeout(ctx, s.limit(disk)) // for all trips together
 	defer cancel()
 	u, err := s.User(ctx, id)
 	if err != nil {
 		return err
 	}
 	// The account first: without it all else counts for nothing.
-	if err := s.do(ctx, write{script: removeScript, keys: []string{s.userKey(id)}, args: []any{"", ""}, repeat: marked, again: 1, lasting: true}); err != nil {
+	if err := s.do(ctx, write{script: removeScript, keys: []string{s.userKey(id)}, args: []any{"", ""}, repeat: marked, again: 1, lasting: true, ends: true}); err != nil {
 		return err
 	}
 	members, err := s.members(ctx, id, 's')

@@ -51,11 +51,21 @@ func onRedis(t testing.TB) storage.Store {
 	return s
 }
 
+func onCluster(t testing.TB) storage.Store {
+	t.Helper()
+	s, err := redis.Open(t.Context(), redis.Config{URL: redistest.NewCluster(t).URL()})
+	check(t, err)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
 func TestCopy(t *testing.T) {
 	for name, stores := range map[string][2]func(testing.TB) storage.Store{
 		"SQLiteToRedis":  {onSQLite, onRedis},
 		"RedisToSQLite":  {onRedis, onSQLite},
 		"SQLiteToSQLite": {onSQLite, onSQLite},
+		"RedisToCluster": {onRedis, onCluster},
+		"ClusterToRedis": {onCluster, onRedis},
 	} {
 		t.Run(name, func(t *testing.T) {
 			from, to := stores[0](t), stores[1](t)

@@ -295,7 +295,8 @@ func (c *claims) check(e *Expect) (string, error) {
 		return "", fmt.Errorf("the request's own address: %w", err)
 	}
 	if got != want {
-		return "", fmt.Errorf("htu is %.200q, %.200q is expected", c.uri, e.URI)
+		// As compared: a client that is mistaken may have a secret in the query.
+		return "", fmt.Errorf("htu is %.200q, %.200q is expected", got, want)
 	}
 	if e.AccessToken != "" {
 		sum := sha256.Sum256([]byte(e.AccessToken))

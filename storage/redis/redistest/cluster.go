@@ -20,6 +20,7 @@ type Cluster struct {
 	Servers []*Server
 
 	tb  testing.TB
+	tls *Credentials       // nil for plain TCP
 	ids map[*Server]string // as the cluster names them
 }
 
@@ -32,7 +33,19 @@ const slots = 16384
 // every server, as for Single.
 func NewCluster(tb testing.TB, extra ...string) *Cluster {
 	tb.Helper()
-	c := &Cluster{tb: tb, ids: map[*Server]string{}}
+	return newCluster(tb, nil, extra)
+}
+
+// NewClusterTLS is NewCluster, and each of them is as of NewTLS.
+func NewClusterTLS(tb testing.TB) *Cluster {
+	tb.Helper()
+	c := newCredentials(tb)
+	return newCluster(tb, c, []string{"--tls-cluster", "yes", "--masteruser", c.User, "--masterauth", c.Password})
+}
+
+func newCluster(tb testing.TB, credentials *Credentials, extra []string) *Cluster {
+	tb.Helper()
+	c := &Cluster{tb: tb, tls: credentials, ids: map[*Server]string{}}
 	var addrs []string // with the port of the bus
 	for range 6 {
 		bus := strconv.Itoa(reserve(tb))
@@ -43,7 +56,7 @@ func NewCluster(tb testing.TB, extra ...string) *Cluster {
 			"--cluster-node-timeout", "1500",
 			"--cluster-replica-validity-factor", "0", // however long a test paused it
 			"--cluster-allow-replica-migration", "no", // a primary that lost its slots stays one
-		}, extra)
+		}, s.secure(credentials), extra)
 		id := make([]byte, 20)
 		rand.Read(id)
 		c.Servers = append(c.Servers, s)
@@ -246,7 +259,12 @@ func (n node) serves(slot int) bool {
 }
 
 // URL is how a store finds the cluster.
-func (c *Cluster) URL() string { return "redis+cluster://" + addrs(c.Servers) }
+func (c *Cluster) URL() string {
+	if c.tls == nil {
+		return "redis+cluster://" + addrs(c.Servers)
+	}
+	return "rediss+cluster://" + c.tls.User + "@" + addrs(c.Servers) + c.tls.query()
+}
 
 func addrs(servers []*Server) string {
 	list := make([]string, len(servers))

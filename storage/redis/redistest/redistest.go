@@ -8,8 +8,9 @@
 //
 // [Single] is one server, and enough for most tests. [NewSentinel] and
 // [NewCluster] are what fails over; [NewProxy] is a bad network in front of one
-// server; [NewTLS] asks for a certificate and a password. Where redis-server is
-// missing, the test fails: what isn't tested must not look tested.
+// server; [NewTLS], [NewSentinelTLS] and [NewClusterTLS] ask for a certificate
+// and a password. Where redis-server is missing, the test fails: what isn't
+// tested must not look tested.
 //
 // Servers live as long as the test they were made with, and die with its
 // process. Tests share one by being subtests of one test, each with keys of its

@@ -22,7 +22,8 @@ type Sentinel struct {
 	// Primary.
 	Servers []*Server
 
-	tb testing.TB
+	tb  testing.TB
+	tls *Credentials // nil for plain TCP
 }
 
 // NewSentinel starts them all and returns when the sentinels know the replica
@@ -30,19 +31,39 @@ type Sentinel struct {
 // primary and the replica, as for Single.
 func NewSentinel(tb testing.TB, extra ...string) *Sentinel {
 	tb.Helper()
-	s := &Sentinel{Name: "solegate", tb: tb}
+	return newSentinel(tb, nil, extra)
+}
+
+// NewSentinelTLS is NewSentinel, and each of them, the Sentinels too, is as of
+// NewTLS.
+func NewSentinelTLS(tb testing.TB) *Sentinel {
+	tb.Helper()
+	c := newCredentials(tb)
+	return newSentinel(tb, c, []string{"--masteruser", c.User, "--masterauth", c.Password})
+}
+
+func newSentinel(tb testing.TB, credentials *Credentials, extra []string) *Sentinel {
+	tb.Helper()
+	s := &Sentinel{Name: "solegate", tb: tb, tls: credentials}
 	primary, replica := newServer(tb), newServer(tb)
-	primary.configure(durable, extra)
-	replica.configure(durable, []string{"--replicaof", "127.0.0.1", primary.port}, extra)
+	primary.configure(durable, primary.secure(credentials), extra)
+	replica.configure(durable, replica.secure(credentials), []string{"--replicaof", "127.0.0.1", primary.port}, extra)
 	s.Servers = []*Server{primary, replica}
 	revive(s.Servers)
 	for range 3 {
 		sentinel := newServer(tb)
-		sentinel.configure([]string{
+		var of []string
+		if c := credentials; c != nil {
+			of = []string{
+				"--sentinel", "auth-user", s.Name, c.User, "--sentinel", "auth-pass", s.Name, c.Password,
+				"--sentinel", "sentinel-user", c.User, "--sentinel", "sentinel-pass", c.Password,
+			}
+		}
+		sentinel.configure(sentinel.secure(credentials), []string{
 			"--sentinel", "monitor", s.Name, "127.0.0.1", primary.port, "2",
 			"--sentinel", "down-after-milliseconds", s.Name, "1000",
 			"--sentinel", "failover-timeout", s.Name, "5000",
-		})
+		}, of)
 		sentinel.args = append(sentinel.args, "--sentinel")
 		// They look around every ten seconds otherwise. Tilt is what a
 		// sentinel does that had no processor for two seconds: nothing, for
@@ -153,4 +174,10 @@ func (s *Sentinel) watching(sentinel *Server) error {
 }
 
 // URL is how a store finds the primary.
-func (s *Sentinel) URL() string { return "redis+sentinel://" + addrs(s.Sentinels) + "/" + s.Name }
+func (s *Sentinel) URL() string {
+	at := addrs(s.Sentinels) + "/" + s.Name
+	if s.tls == nil {
+		return "redis+sentinel://" + at
+	}
+	return "rediss+sentinel://" + s.tls.User + "@" + at + s.tls.query() + "&sentinel_user=" + s.tls.User + "&sentinel_password_file=" + s.tls.PasswordFile
+}

@@ -16,43 +16,82 @@ import (
 	"time"
 )
 
+// Credentials are what a client needs where TLS and passwords are asked for.
+type Credentials struct {
+	// CA, Cert and Key are files in PEM: the authority that the servers'
+	// certificates and the client's are from, and the client's.
+	CA, Cert, Key string
+	// User and Password are who may do everything. The user default is off.
+	User, Password string
+	// PasswordFile has the password in it. It is that of Sentinels, too.
+	PasswordFile string
+
+	config                *tls.Config // of the client
+	serverCert, serverKey string      // of the servers
+}
+
+// query is what a store's URL needs of them.
+func (c *Credentials) query() string {
+	if c == nil {
+		return ""
+	}
+	return "?ca=" + c.CA + "&certificate=" + c.Cert + "&key=" + c.Key + "&password_file=" + c.PasswordFile
+}
+
+func newCredentials(tb testing.TB) *Credentials {
+	tb.Helper()
+	ca := newAuthority(tb)
+	c := &Credentials{CA: ca.file, User: "solegate", Password: rand.Text()}
+	c.serverCert, c.serverKey = ca.issue(tb, "server", x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth)
+	c.Cert, c.Key = ca.issue(tb, "client", x509.ExtKeyUsageClientAuth)
+	c.PasswordFile = filepath.Join(filepath.Dir(ca.file), "password")
+	if err := os.WriteFile(c.PasswordFile, []byte(c.Password+"\n"), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	client, err := tls.LoadX509KeyPair(c.Cert, c.Key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.cert)
+	c.config = &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{client}, MinVersion: tls.VersionTLS12}
+	return c
+}
+
+// secure has a server speak nothing but TLS, to those that follow it and that
+// it follows, too, and returns the configuration for that. Without credentials
+// nothing is changed.
+func (s *Server) secure(c *Credentials) []string {
+	if c == nil {
+		return nil
+	}
+	s.tls, s.auth = c.config, []string{c.User, c.Password}
+	return []string{
+		"--port", "0",
+		"--tls-port", s.port,
+		"--tls-replication", "yes",
+		"--user", "default", "off",
+		"--user", c.User, "on", ">" + c.Password, "~*", "&*", "+@all",
+		"--tls-cert-file", c.serverCert,
+		"--tls-key-file", c.serverKey,
+		"--tls-ca-cert-file", c.CA,
+		"--tls-auth-clients", "yes",
+	}
+}
+
 // TLS is a server that speaks nothing but TLS, asks for a client's certificate
 // and lets only one user in.
 type TLS struct {
 	*Server
-	// CA, Cert and Key are files in PEM: the authority that the server's
-	// certificate and the client's are from, and the client's.
-	CA, Cert, Key string
-	// User and Password are who may do everything. The user default is off.
-	User, Password string
+	*Credentials
 }
 
 // NewTLS starts such a server. Its certificate is for 127.0.0.1 and localhost.
 // Extra is configuration, as for Single.
 func NewTLS(tb testing.TB, extra ...string) *TLS {
 	tb.Helper()
-	ca := newAuthority(tb)
-	s := &TLS{Server: newServer(tb), CA: ca.file, User: "solegate", Password: rand.Text()}
-	serverCert, serverKey := ca.issue(tb, "server", x509.ExtKeyUsageServerAuth)
-	s.Cert, s.Key = ca.issue(tb, "client", x509.ExtKeyUsageClientAuth)
-	s.configure(durable, []string{
-		"--port", "0",
-		"--tls-port", s.port,
-		"--user", "default", "off",
-		"--user", s.User, "on", ">" + s.Password, "~*", "&*", "+@all",
-		"--tls-cert-file", serverCert,
-		"--tls-key-file", serverKey,
-		"--tls-ca-cert-file", s.CA,
-		"--tls-auth-clients", "yes",
-	}, extra)
-	client, err := tls.LoadX509KeyPair(s.Cert, s.Key)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(ca.cert)
-	s.tls = &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{client}, MinVersion: tls.VersionTLS12}
-	s.auth = []string{s.User, s.Password}
+	s := &TLS{Server: newServer(tb), Credentials: newCredentials(tb)}
+	s.configure(durable, s.secure(s.Credentials), extra)
 	s.Start()
 	return s
 }
@@ -89,7 +128,7 @@ func newAuthority(tb testing.TB) *authority {
 }
 
 // issue writes a certificate and its key, and returns their files.
-func (a *authority) issue(tb testing.TB, name string, usage x509.ExtKeyUsage) (certFile, keyFile string) {
+func (a *authority) issue(tb testing.TB, name string, usage ...x509.ExtKeyUsage) (certFile, keyFile string) {
 	tb.Helper()
 	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
 	if err != nil {
@@ -102,7 +141,7 @@ func (a *authority) issue(tb testing.TB, name string, usage x509.ExtKeyUsage) (c
 		NotBefore:    a.cert.NotBefore,
 		NotAfter:     a.cert.NotAfter,
 		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{usage},
+		ExtKeyUsage:  usage,
 		DNSNames:     []string{"localhost"},
 		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
 	}, a.cert, &key.PublicKey, a.key)

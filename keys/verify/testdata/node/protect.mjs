@@ -18,24 +18,27 @@ async function verify(request, scheme, token) {
   });
   // A token that is bound to a key comes with its proof, and no other does.
   if (scheme !== ("cnf" in payload ? "dpop" : "bearer")) throw new Error("wrong scheme");
-  if (payload.cnf) await prove(request, token, payload.cnf.jkt);
+  if (scheme === "dpop") await prove(request, token, payload.cnf);
   return payload;
 }
 
 const hash = (text) => createHash("sha256").update(text).digest("base64url");
-const used = new Map(); // proofs by their jti, until their age refuses them
+const address = (url) => Object.assign(new URL(url), { search: "", hash: "" }).href;
+const used = new Map(); // proofs and when their age refuses them, the oldest first
 
-// Throws unless the request has a proof of the key (RFC 9449 §4.3).
-async function prove(request, token, jkt) {
+// Throws unless the request has a new proof of the key (RFC 9449 §4.3).
+async function prove(request, token, cnf) {
   const { payload, protectedHeader } = await jwtVerify(request.headers.dpop, EmbeddedJWK, {
     typ: "dpop+jwt",
     algorithms: ["ES256", "PS256", "EdDSA", "Ed25519"],
     maxTokenAge: 60,
     clockTolerance: 10,
+    requiredClaims: ["jti"],
   });
   const { jti, htm, htu, ath } = payload;
-  if ((await calculateJwkThumbprint(protectedHeader.jwk)) !== jkt) throw new Error("another key");
-  if (htm !== request.method || htu !== publicURL + request.url.split("?")[0]) throw new Error("for another request");
+  const jkt = await calculateJwkThumbprint(protectedHeader.jwk);
+  if (JSON.stringify(cnf) !== JSON.stringify({ jkt })) throw new Error("another key, or bound by something else");
+  if (htm !== request.method || address(htu) !== address(publicURL + request.url)) throw new Error("for another request");
   if (ath !== hash(token)) throw new Error("for another token");
 
   const now = Date.now();
@@ -43,22 +46,23 @@ async function prove(request, token, jkt) {
     if (until > now) break;
     used.delete(id);
   }
-  if (typeof jti !== "string" || used.has(hash(jti))) throw new Error("used before");
-  used.set(hash(jti), now + 80_000);
+  const id = hash(JSON.stringify([jkt, jti]));
+  if (used.has(id) || used.size >= 100_000) throw new Error("used before, or no room to know");
+  used.set(id, now + 81_000);
 }
 
 createServer(async (request, response) => {
   const [scheme, token] = (request.headers.authorization ?? "").split(" ");
-  const challenge = scheme.toLowerCase() === "dpop" ? "DPoP" : "Bearer";
+  const refuse = (status, error) => {
+    const challenges = { bearer: `Bearer error="${error}"`, dpop: `DPoP error="${error}", algs="ES256 PS256 EdDSA Ed25519"` };
+    response.writeHead(status, { "WWW-Authenticate": challenges[scheme.toLowerCase()] ?? ["Bearer", 'DPoP algs="ES256 PS256 EdDSA Ed25519"'] }).end();
+  };
   try {
     const claims = await verify(request, scheme.toLowerCase(), token);
-    if (!(claims.scope ?? "").split(" ").includes("notes:read")) {
-      response.writeHead(403, { "WWW-Authenticate": `${challenge} error="insufficient_scope"` }).end();
-      return;
-    }
-    response.end(claims.sub);
+    if ((claims.scope ?? "").split(" ").includes("notes:read")) response.end(claims.sub);
+    else refuse(403, "insufficient_scope");
   } catch {
-    response.writeHead(401, { "WWW-Authenticate": `${challenge} error="invalid_token"` }).end();
+    refuse(401, "invalid_token");
   }
 }).listen(Number(process.env.PORT ?? 9001), "127.0.0.1", function () {
   console.log(this.address().port);
