@@ -54,10 +54,12 @@ func (s *Store) checkKey(ctx context.Context, node *redis.Client, key string, pr
 	begins := func(kinds ...string) bool {
 		return slices.ContainsFunc(kinds, func(k string) bool { return strings.HasPrefix(name, k) })
 	}
-	wanted, ends := "string", begins("s{", "g{", "i{", "t{", "x{", "{l}") || name == "{r}ready"
+	wanted, ends := "string", begins("s{", "g{", "i{", "t{", "x{", "{l}", "{e}") || name == "{r}ready"
 	switch {
 	case name == "{r}clients" || name == "{r}apis" || name == "{l}due" || begins("o{", "i{"):
 		wanted = "zset"
+	case name == "{e}events":
+		wanted = "stream"
 	case name == "{l}logouts" || begins("n{"):
 		wanted = "hash"
 	}
@@ -83,7 +85,7 @@ func (s *Store) checkKey(ctx context.Context, node *redis.Client, key string, pr
 	if wanted == "hash" {
 		return s.checkNames(ctx, node, key, say)
 	}
-	if wanted == "zset" {
+	if wanted == "zset" || wanted == "stream" {
 		return nil // what it lists and is not there is left out of lists
 	}
 	value, err := node.Get(ctx, key).Result()

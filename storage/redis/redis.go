@@ -27,7 +27,7 @@
 // What is in braces is the hash tag: keys with the same one are in one slot,
 // and a script touches one slot only. All of a person is in one, so people are
 // what spreads the load; the registry is in another, so is the queue of logouts,
-// names are in 64. [prefix] is in front of all. A life is counted from the record's own times by the
+// so are the events, names are in 64. [prefix] is in front of all. A life is counted from the record's own times by the
 // clock of Redis, so no difference between clocks shortens it.
 //
 //	{r}c:ID     string  a client: version, JSON. For ever: registered by the operator.
@@ -47,6 +47,7 @@
 //	x{KEY}      string  that something was used. As long as it could be again, and 20 seconds.
 //	{l}logouts  hash    logout tokens that are owed: attempts, times. Until the last Expires, and an hour.
 //	{l}due      zset    the same, by when they are due. As long.
+//	{e}events   stream  what stopped being valid, each until the last token it hits has expired. Until then, and an hour.
 //
 // Each is written by the scripts in folder script, and by nothing else.
 //
@@ -63,12 +64,12 @@
 // # What lasts
 //
 // A lasting write (the end of anything, a rotation, a redemption, a change of
-// an account, a client or the key ring, a logout token that is owed or was
-// sent) is answered when the replicas that the configuration asks for have it,
-// or not without [storage.ErrUnknown]. New sessions and grants are answered at
-// once: if they are lost, people sign in again. So is what was used once: after
-// a failover a proof may pass twice for the minute that it lives. So are the
-// claim and the delay of a logout token: it is sent again.
+// an account, a client or the key ring, an event, a logout token that is owed
+// or was sent) is answered when the replicas that the configuration asks for
+// have it, or not without [storage.ErrUnknown]. New sessions and grants are
+// answered at once: if they are lost, people sign in again. So is what was used
+// once: after a failover a proof may pass twice for the minute that it lives. So
+// are the claim and the delay of a logout token: it is sent again.
 package redis
 
 import (

@@ -90,6 +90,8 @@ var (
 	deferText string
 	//go:embed script/finish.lua
 	finishText string
+	//go:embed script/append.lua
+	appendText string
 	//go:embed script/ready.lua
 	readyText string
 
@@ -110,5 +112,6 @@ var (
 	claimScript   = newScript("claim", claimText)
 	deferScript   = newScript("defer", deferText)
 	finishScript  = newScript("finish", finishText)
+	appendScript  = newScript("append", appendText)
 	readyScript   = newScript("ready", readyText)
 )

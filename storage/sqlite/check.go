@@ -29,6 +29,7 @@ var tables = []struct {
 		_, err := record.DecodeGrant(storage.GrantID(id), data)
 		return err
 	}},
+	{"event", "SELECT CAST(seq AS TEXT), data FROM events", decodes[storage.Event]},
 	{"grant's key", "SELECT id, jkt FROM grants WHERE jkt <> x''", thumbprint},
 	{"replay's key", "SELECT hex(key), key FROM replays", thumbprint},
 	// What a condition reads from a column and a caller from the record is
