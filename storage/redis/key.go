@@ -70,5 +70,5 @@ func (s *Store) replayKey(key [32]byte) string {
 func (s *Store) logoutsKey() string { return s.prefix + "{l}logouts" }
 func (s *Store) dueKey() string     { return s.prefix + "{l}due" }
 
-// All events are in one stream: there is one order.
+// All events are in one stream, so that there is one order.
 func (s *Store) eventsKey() string { return s.prefix + "{e}events" }

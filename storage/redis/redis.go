@@ -20,15 +20,17 @@
 //	replicas                how many replicas must have a lasting write before
 //	                        it counts; 1 under Sentinel and in a cluster, else 0
 //	timeout                 longest time for one operation, retries and all: 2s
-//	connections             most connections to one server: 64
+//	connections             most connections to one server, but for two that
+//	                        wait for events: 64
 //
 // # Keys
 //
 // What is in braces is the hash tag: keys with the same one are in one slot,
 // and a script touches one slot only. All of a person is in one, so people are
 // what spreads the load; the registry is in another, so is the queue of logouts,
-// so are the events, names are in 64. [prefix] is in front of all. A life is counted from the record's own times by the
-// clock of Redis, so no difference between clocks shortens it.
+// so are the events, names are in 64. [prefix] is in front of all. A life is
+// counted from the record's own times by the clock of Redis, so no difference
+// between clocks shortens it.
 //
 //	{r}c:ID     string  a client: version, JSON. For ever: registered by the operator.
 //	{r}a:ID     string  a resource server: version, JSON. For ever, likewise.
@@ -47,7 +49,7 @@
 //	x{KEY}      string  that something was used. As long as it could be again, and 20 seconds.
 //	{l}logouts  hash    logout tokens that are owed: attempts, times. Until the last Expires, and an hour.
 //	{l}due      zset    the same, by when they are due. As long.
-//	{e}events   stream  what stopped being valid, each until the last token it hits has expired. Until then, and an hour.
+//	{e}events   stream  what stopped being valid, in order. For ever: until the last token that it hits has expired, and 20 seconds.
 //
 // Each is written by the scripts in folder script, and by nothing else.
 //
@@ -117,6 +119,7 @@ type Store struct {
 	nodes  sync.Map             // of the cluster: address to *redis.Client
 
 	batchers sync.Map // lane to *batcher
+	watch    *watcher
 	closed   atomic.Bool
 }
 
@@ -143,7 +146,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	quiet.Do(logging.Disable) // it prints to standard error; every error comes back to us
 	s.connect(l)
 	if err := s.inspect(ctx, c.Development); err != nil {
-		s.client.Close()
+		s.Close()
 		return nil, fmt.Errorf("store %s: %w", Redacted(c.URL), err)
 	}
 	return s, nil
@@ -152,37 +155,49 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 var quiet sync.Once
 
 func (s *Store) connect(l *location) {
+	if s.one, s.spread = dial(l); s.spread != nil {
+		s.client = s.spread
+		s.spread.OnNewNode(func(node *redis.Client) { s.nodes.Store(node.Options().Addr, node) })
+	} else {
+		s.client = s.one
+	}
+	apart := *l
+	apart.connectionsPerNode = 2 // one waits, one may ask a cluster who has the key now
+	if one, spread := dial(&apart); spread != nil {
+		s.watch = newWatcher(spread)
+	} else {
+		s.watch = newWatcher(one)
+	}
+}
+
+// dial returns a client of the one server, or who Sentinel says is primary, or
+// one of the cluster. Nothing is connected yet.
+func dial(l *location) (*redis.Client, *redis.ClusterClient) {
 	// Maintenance notifications are a commercial server's; asking costs a trip.
 	noNotifications := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	// Pipelines have no pool of their own: it would come on top of the
 	// connections that the configuration allows.
 	switch l.topology {
 	case single:
-		s.one = redis.NewClient(&redis.Options{
+		return redis.NewClient(&redis.Options{
 			Addr: l.addrs[0], Username: l.user, Password: l.password, DB: l.db, TLSConfig: l.tls, MaxRetries: -1,
 			DialTimeout: l.timeout / 2, ReadTimeout: l.timeout, WriteTimeout: l.timeout, PoolTimeout: l.timeout, ContextTimeoutEnabled: true,
 			PoolSize: l.connectionsPerNode, PipelinePoolSize: -1, DialerRetries: 1, DisableIdentity: true, MaintNotificationsConfig: noNotifications,
-		})
+		}), nil
 	case sentinel:
-		s.one = redis.NewFailoverClient(&redis.FailoverOptions{
+		return redis.NewFailoverClient(&redis.FailoverOptions{
 			MasterName: l.primary, SentinelAddrs: l.addrs, SentinelUsername: l.sentinelUser, SentinelPassword: l.sentinelPassword,
 			Username: l.user, Password: l.password, DB: l.db, TLSConfig: l.tls, MaxRetries: -1,
 			DialTimeout: l.timeout / 2, ReadTimeout: l.timeout, WriteTimeout: l.timeout, PoolTimeout: l.timeout, ContextTimeoutEnabled: true,
 			PoolSize: l.connectionsPerNode, PipelinePoolSize: -1, DialerRetries: 1, DisableIdentity: true,
-		})
-	case cluster:
-		s.spread = redis.NewClusterClient(&redis.ClusterOptions{
+		}), nil
+	default:
+		return nil, redis.NewClusterClient(&redis.ClusterOptions{
 			Addrs: l.addrs, Username: l.user, Password: l.password, TLSConfig: l.tls, MaxRetries: -1,
 			MaxRedirects: 3, MinRetryBackoff: 5 * time.Millisecond, MaxRetryBackoff: 50 * time.Millisecond,
 			DialTimeout: l.timeout / 2, ReadTimeout: l.timeout, WriteTimeout: l.timeout, PoolTimeout: l.timeout, ContextTimeoutEnabled: true,
 			PoolSize: l.connectionsPerNode, PipelinePoolSize: -1, DialerRetries: 1, DisableIdentity: true, MaintNotificationsConfig: noNotifications,
 		})
-		s.spread.OnNewNode(func(node *redis.Client) { s.nodes.Store(node.Options().Addr, node) })
-	}
-	if s.spread != nil {
-		s.client = s.spread
-	} else {
-		s.client = s.one
 	}
 }
 
@@ -325,15 +340,10 @@ func (s *Store) follows(ctx context.Context, node *redis.Client) error {
 	return err
 }
 
-// Sweep implements [storage.Store]. Redis removes by itself what has expired.
-func (s *Store) Sweep(ctx context.Context, _ time.Time, _ int) (int, error) {
-	return 0, s.begin(ctx)
-}
-
 // Close implements [storage.Store].
 func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
-	return s.client.Close()
+	return errors.Join(s.watch.close(), s.client.Close())
 }
