@@ -32,7 +32,8 @@ type Cursor string
 // of a history that was lost: what a Redis had not acknowledged when it failed,
 // what was written to a file after the backup that it was restored from. What
 // came since may be at places before the cursor, so begin anew at the empty
-// one. It is an ErrNotFound.
+// one, and keep what was read before: it may have ended things all the same. It
+// is an ErrNotFound.
 var ErrCursor = fmt.Errorf("no place in the order of these events: read them from the beginning: %w", ErrNotFound)
 
 // Event says that something stopped being valid, so that whoever has a token

@@ -69,6 +69,11 @@ func run(t *testing.T, fresh func(*testing.T) Opener, wrap func(storage.Store) s
 		{"EventsOfAnother", testEventsOfAnother},
 		{"EventsRace", testEventsRace},
 		{"AwaitEvents", testAwaitEvents},
+		{"EventsEnd", testEventsEnd},
+		{"Cursors", func(t *testing.T, s storage.Store, _ Opener) {
+			other, _ := open(t)
+			testCursors(t, s, other)
+		}},
 		{"KeyRing", testKeyRing},
 		{"Count", testCount},
 		{"Sweep", testSweep},
