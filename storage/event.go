@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -21,9 +22,19 @@ const (
 
 // Cursor is a place in the order of events: after the event that has it. The
 // empty one is before them all. Cursors compare as texts, in the order of their
-// events, and hold letters, digits and "-._" only, at most 64. One is never
-// given twice, also not by a store that was restored from a backup.
+// events, and hold letters, digits and "-._" only, at most 64. One names its
+// event, too, so none is ever given twice, also not by a store that was
+// restored from a backup.
 type Cursor string
+
+// ErrCursor: the store does not have the cursor's event, and it is not one of
+// those that were removed because their time was up. It is another store's, or
+// of a history that was lost: what a Redis had not acknowledged when it failed,
+// what was written to a file after the backup that it was restored from. What
+// came since may be at places before the cursor, so begin anew at the empty
+// one, and keep what was read before: it may have ended things all the same. It
+// is an ErrNotFound.
+var ErrCursor = fmt.Errorf("no place in the order of these events: read them from the beginning: %w", ErrNotFound)
 
 // Event says that something stopped being valid, so that whoever has a token
 // learns of it before the token expires.
@@ -66,11 +77,14 @@ type Events interface {
 	// Events returns at most limit (1 to 1000) events after the cursor, in
 	// their order, and the cursor to go on from: that of the last one, or after
 	// itself if there are none. Whoever reads sees a begin of the order: no
-	// event appears later before one that was returned. Events past Until may
-	// be missing.
+	// event appears later before one that was returned, or ErrCursor says so.
+	// Whoever goes on from cursor to cursor without that error has missed
+	// nothing. What goes goes from the begin of the order: events past Until,
+	// but never the last one.
 	Events(ctx context.Context, after Cursor, limit int) (list []Event, next Cursor, err error)
 	// AwaitEvents returns nil when there may be events after the cursor, also
 	// those that another process appended, at the latest 100 milliseconds after
-	// they are there; ErrUnavailable when the store can't tell, or ctx ended.
+	// they are there; ErrCursor; ErrUnavailable when the store can't tell, or
+	// ctx ended.
 	AwaitEvents(ctx context.Context, after Cursor) error
 }

@@ -237,7 +237,6 @@ type Store interface {
 	Keys
 	Counters
 	Replays
-	PushedRequests
 	Logouts
 	Events
 
@@ -247,7 +246,7 @@ type Store interface {
 	// Sweep removes at most limit records that nothing can need at now:
 	// grants past Expires (and codes never redeemed past CodeExpires by an
 	// hour), sessions past Expires, counters of past windows, what Once
-	// remembers, pushed requests, logouts and events past their time. It returns
+	// remembers, logouts and events past their time. It returns
 	// how many; fewer than limit means that nothing is left. The space is reused.
 	// An engine that removes records when their time has come, by a clock of
 	// its own, leaves it nothing to do.

@@ -54,7 +54,7 @@ func (s *Store) checkKey(ctx context.Context, node *redis.Client, key string, pr
 	begins := func(kinds ...string) bool {
 		return slices.ContainsFunc(kinds, func(k string) bool { return strings.HasPrefix(name, k) })
 	}
-	wanted, ends := "string", begins("s{", "g{", "i{", "t{", "x{", "q{", "{l}", "{e}") || name == "{r}ready"
+	wanted, ends := "string", begins("s{", "g{", "i{", "t{", "x{", "{l}") || name == "{r}ready"
 	switch {
 	case name == "{r}clients" || name == "{r}apis" || name == "{l}due" || begins("o{", "i{"):
 		wanted = "zset"
@@ -79,8 +79,11 @@ func (s *Store) checkKey(ctx context.Context, node *redis.Client, key string, pr
 	case !ends && left.Val() > 0:
 		say("it expires in %s", left.Val().Round(time.Second))
 	}
-	if name == "{l}logouts" {
+	switch name {
+	case "{l}logouts":
 		return s.checkLogouts(ctx, node, key, say)
+	case "{e}events":
+		return checkEvents(ctx, node, key, say)
 	}
 	if wanted == "hash" {
 		return s.checkNames(ctx, node, key, say)
@@ -102,8 +105,6 @@ func (s *Store) checkKey(ctx context.Context, node *redis.Client, key string, pr
 		_, err = decodeResourceServer(value)
 	case name == "{r}ring":
 		_, err = decodeVersioned("key ring", value, &storage.KeyRing{})
-	case strings.HasPrefix(name, "q{"):
-		_, err = decodePushed(value)
 	case name == "{r}format" || name == "{r}ready" || begins("t{", "x{"):
 	case strings.HasPrefix(name, "u{"):
 		var u storage.User
@@ -210,6 +211,26 @@ func (s *Store) checkLogouts(ctx context.Context, node *redis.Client, key string
 			}
 		}
 		if cursor = next; cursor == 0 {
+			return nil
+		}
+	}
+}
+
+// checkEvents checks the stream: who follows it stops at what can't be read.
+func checkEvents(ctx context.Context, node *redis.Client, key string, say func(string, ...any)) error {
+	const page = 500
+	for from := "-"; ; {
+		entries, err := node.XRangeN(ctx, key, from, "+", page).Result()
+		if err != nil {
+			return err
+		}
+		for _, m := range entries {
+			if _, err := decodeEvent(m); err != nil {
+				say("%v", err)
+			}
+			from = "(" + m.ID
+		}
+		if len(entries) < page {
 			return nil
 		}
 	}

@@ -2,7 +2,6 @@ package redis_test
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -81,14 +80,15 @@ func TestRoundTrips(t *testing.T) {
 			return s.Rotate(t.Context(), r)
 		}},
 		{"Once", 1, func() error { return s.Once(t.Context(), [32]byte{1}, start, start.Add(time.Minute)) }},
-		{"PushRequest", 1, func() error { return s.PushRequest(t.Context(), pushed, start) }},
-		{"PushedRequest", 1, func() error { _, err := s.PushedRequest(t.Context(), pushed.ID); return err }},
 		{"AddLogouts", 1, func() error { return s.AddLogouts(t.Context(), []storage.Logout{logout("u.s"), logout("u.s2")}) }},
 		{"ClaimLogouts", 1, func() error { _, err := s.ClaimLogouts(t.Context(), start, start.Add(time.Minute), 10); return err }},
 		{"DeferLogout", 1, func() error { return s.DeferLogout(t.Context(), "spa", "u.s", start) }},
 		{"Logout", 1, func() error { _, err := s.Logout(t.Context(), "spa", "u.s"); return err }},
 		{"EachLogout", 1, func() error { return s.EachLogout(t.Context(), func(storage.Logout) error { return nil }) }},
 		{"FinishLogout", 1, func() error { return s.FinishLogout(t.Context(), "spa", "u.s") }},
+		{"AppendEvents", 1, func() error { return s.AppendEvents(t.Context(), []storage.Event{event("a"), event("b")}, start) }},
+		{"Events", 2, func() error { _, _, err := s.Events(t.Context(), "", 10); return err }},
+		{"Sweep", 1, func() error { _, err := s.Sweep(t.Context(), start, 10); return err }},
 		{"Client", 1, func() error { _, err := s.Client(t.Context(), "spa"); return err }},
 		{"Count", 1, func() error { _, err := s.Count(t.Context(), "k", 1, start, time.Minute); return err }},
 	} {
@@ -304,6 +304,7 @@ func TestLastingIsWritten(t *testing.T) {
 		}},
 		{"AddLogouts", func() error { return s.AddLogouts(ctx, []storage.Logout{logout("u.s")}) }},
 		{"FinishLogout", func() error { return s.FinishLogout(ctx, "spa", "u.s") }},
+		{"AppendEvents", func() error { return s.AppendEvents(ctx, []storage.Event{event("a")}, start) }},
 	} {
 		check(t, op.do())
 		before := changes()
@@ -450,7 +451,6 @@ func TestLastingWaits(t *testing.T) {
 	_, err = s.Standing(ctx, "u.s.g", "spa")
 	check(t, err)
 	check(t, s.Once(ctx, [32]byte{1}, start, start.Add(time.Minute)))
-	check(t, s.PushRequest(ctx, pushed, start))
 	check(t, alone.AddLogouts(ctx, []storage.Logout{logout("u.s")}))
 	_, err = s.ClaimLogouts(ctx, start, start.Add(time.Minute), 10)
 	check(t, err)
@@ -465,6 +465,7 @@ func TestLastingWaits(t *testing.T) {
 		{"Rotate and keep", func() error { r := rotation("u.s.g", 2); r.Keep = true; return s.Rotate(ctx, r) }},
 		{"AddLogouts", func() error { return s.AddLogouts(ctx, []storage.Logout{logout("u.s2")}) }},
 		{"FinishLogout", func() error { return s.FinishLogout(ctx, "spa", "u.s") }},
+		{"AppendEvents", func() error { return s.AppendEvents(ctx, []storage.Event{event("a")}, start) }},
 		{"RevokeGrant", func() error { return s.RevokeGrant(ctx, "u.s.g", start, "test") }},
 		{"EndSession", func() error { return s.EndSession(ctx, "u.s", start) }},
 		{"CreateUser", func() error { return s.CreateUser(ctx, storage.User{ID: "u2", Name: "bob"}) }},
@@ -518,9 +519,8 @@ func TestCheckFinds(t *testing.T) {
 	family(t, s, "u.s.g")
 	check(t, s.CreateClient(t.Context(), clients.Client{ID: "spa"}))
 	check(t, s.Once(t.Context(), [32]byte{1}, start, start.Add(time.Hour)))
-	check(t, s.PushRequest(t.Context(), pushed, start))
 	check(t, s.AddLogouts(t.Context(), []storage.Logout{logout("u.s")}))
-	id := base64.RawURLEncoding.EncodeToString(pushed.ID[:])
+	check(t, s.AppendEvents(t.Context(), []storage.Event{event("a")}, start))
 	for name, c := range map[string]struct {
 		damage [][]string
 		says   string
@@ -533,13 +533,15 @@ func TestCheckFinds(t *testing.T) {
 		"another kind":     {[][]string{{"DEL", "sg:u{u}"}, {"HSET", "sg:u{u}", "a", "b"}}, "a string is expected"},
 		"not in its index": {[][]string{{"ZREM", "sg:i{u}", "g.s.g"}}, "not in its user's index"},
 		"name is gone":     {[][]string{{"EVAL", "for b=0,63 do redis.call('DEL', 'sg:n{'..b..'}') end", "0"}}, "not its own in the index of names"},
-		"altered request":  {[][]string{{"SET", "sg:q{" + id + "}", "x", "KEEPTTL"}}, "damaged"},
 		"for ever once":    {[][]string{{"PERSIST", "sg:x{AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA}"}}, "never expires"},
-		"request stays":    {[][]string{{"PERSIST", "sg:q{" + id + "}"}}, "never expires"},
 		"queue stays":      {[][]string{{"PERSIST", "sg:{l}due"}}, "never expires"},
 		"altered logout":   {[][]string{{"HSET", "sg:{l}logouts", "\x00\x00\x00\x03spau.s", "x"}}, "damaged"},
 		"nobody's logout":  {[][]string{{"HSET", "sg:{l}logouts", "\xff", strings.Repeat("x", 28)}}, "damaged"},
 		"never due":        {[][]string{{"DEL", "sg:{l}due"}}, "not in the order"},
+		"event lacks much": {[][]string{{"XADD", "sg:{e}events", "*", "i", "x"}}, "damaged"},
+		"altered event":    {[][]string{{"XADD", "sg:{e}events", "*", "i", "x", "k", "user", "s", "u", "e", "-1", "b", "1", "u", "1", "r", "", "a", "", "l", "1"}}, "damaged"},
+		"events expire":    {[][]string{{"EXPIRE", "sg:{e}events", "1000"}}, "expires in"},
+		"events are none":  {[][]string{{"SET", "sg:{e}events", "x"}}, "a stream is expected"},
 		"unknown":          {[][]string{{"SET", "sg:x", "1"}}, "nothing of this version"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -559,7 +561,7 @@ func TestCheckFinds(t *testing.T) {
 			do(t, server, "FLUSHALL")
 			for key, dump := range backup {
 				ttl := "0"
-				if strings.ContainsRune("sgixq", rune(key[3])) || strings.HasPrefix(key, "sg:{l}") {
+				if strings.ContainsRune("sgix", rune(key[3])) || strings.HasPrefix(key, "sg:{l}") {
 					ttl = "3600000"
 				}
 				do(t, server, "RESTORE", key, ttl, dump)

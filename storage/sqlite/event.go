@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,16 +40,25 @@ func (w *wakeup) wake() {
 	}
 }
 
-// A cursor is the sequence number, padded so that texts compare like numbers.
-func cursor(seq int64) storage.Cursor { return storage.Cursor(fmt.Sprintf("%019d", seq)) }
+// A cursor is the sequence number, padded so that texts compare like numbers,
+// and the event's tag.
+const (
+	seqDigits  = 19
+	cursorSize = seqDigits + 1 + record.EventTagSize
+)
+
+func cursor(seq int64, id string) storage.Cursor {
+	return storage.Cursor(fmt.Sprintf("%0*d-%s", seqDigits, seq, record.EventTag(id)))
+}
 
 func sequence(c storage.Cursor) (int64, error) {
 	if c == "" {
 		return 0, nil
 	}
-	n, err := strconv.ParseInt(string(c), 10, 64)
-	if err != nil || cursor(n) != c {
-		return 0, fmt.Errorf("%q is no cursor of this store: %w", c, storage.ErrNotFound)
+	digits, _, _ := strings.Cut(string(c), "-")
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n <= 0 || len(c) != cursorSize || len(digits) != seqDigits {
+		return 0, fmt.Errorf("%q: %w", c, storage.ErrCursor)
 	}
 	return n, nil
 }
@@ -80,22 +90,45 @@ func (s *Store) Events(ctx context.Context, after storage.Cursor, limit int) ([]
 	if err != nil {
 		return nil, after, err
 	}
+	if after != "" {
+		limit++ // its own event comes with them, if it is there
+	}
 	var list []storage.Event
 	err = s.rows(ctx, stmtEvents, []any{seq, limit}, func(rows *sql.Rows) error {
 		var e storage.Event
+		var at int64
 		var data []byte
-		if err := rows.Scan(&seq, &data); err != nil {
+		if err := rows.Scan(&at, &data); err != nil {
 			return err
 		}
 		if err := s.decode(data, &e); err != nil {
 			return err
 		}
-		e.Cursor = cursor(seq)
+		e.Cursor = cursor(at, e.ID)
 		list = append(list, e)
 		return nil
 	})
-	if err != nil || len(list) == 0 {
+	if err != nil {
 		return nil, after, err
+	}
+	if after != "" {
+		if len(list) > 0 && list[0].Cursor == after {
+			list = list[1:]
+		} else {
+			// It is not there. That is as it should be only if all up to it was
+			// removed, and since the last one never is, there is one behind it.
+			var removed bool
+			if err := s.row(ctx, stmtEventsBegin, []any{seq}, &removed); err != nil {
+				return nil, after, err
+			}
+			if !removed {
+				return nil, after, fmt.Errorf("%q: %w", after, storage.ErrCursor)
+			}
+			list = list[:min(len(list), limit-1)]
+		}
+	}
+	if len(list) == 0 {
+		return nil, after, nil
 	}
 	return list, list[len(list)-1].Cursor, nil
 }
@@ -104,10 +137,6 @@ func (s *Store) Events(ctx context.Context, after storage.Cursor, limit int) ([]
 // at once. The writes of another change SQLite's data_version, which costs a
 // look at shared memory.
 func (s *Store) AwaitEvents(ctx context.Context, after storage.Cursor) error {
-	seq, err := sequence(after)
-	if err != nil {
-		return err
-	}
 	tick := time.NewTicker(watch)
 	defer tick.Stop()
 	for {
@@ -116,8 +145,8 @@ func (s *Store) AwaitEvents(ctx context.Context, after storage.Cursor) error {
 		if err != nil {
 			return err
 		}
-		var there bool
-		if err := s.row(ctx, stmtHasEvents, []any{seq}, &there); err != nil || there {
+		list, _, err := s.Events(ctx, after, 1)
+		if err != nil || len(list) > 0 {
 			return err
 		}
 		for changed := false; !changed; {

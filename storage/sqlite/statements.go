@@ -57,8 +57,6 @@ const (
 	stmtTally
 
 	stmtOnce
-	stmtPushRequest
-	stmtPushedRequest
 
 	stmtAddLogout
 	stmtLapsedLogouts
@@ -71,13 +69,12 @@ const (
 
 	stmtAppendEvent
 	stmtEvents
-	stmtHasEvents
+	stmtEventsBegin
 
 	stmtSweepGrants
 	stmtSweepSessions
 	stmtSweepCounters
 	stmtSweepReplays
-	stmtSweepPushedRequests
 	stmtSweepLogouts
 	stmtSweepEvents
 
@@ -152,8 +149,6 @@ var texts = [statementCount]string{
 	// What is past its time may be used again: it counts as forgotten.
 	stmtOnce: "INSERT INTO replays (key, expires) VALUES (?1, ?3) " +
 		"ON CONFLICT (key) DO UPDATE SET expires = excluded.expires WHERE expires <= ?2",
-	stmtPushRequest:   "INSERT INTO pushed_requests (id, expires, data) VALUES (?, ?, ?)",
-	stmtPushedRequest: "SELECT data FROM pushed_requests WHERE id = ?",
 
 	stmtAddLogout:     "INSERT INTO logouts (" + logoutColumns + ") VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
 	stmtLapsedLogouts: "DELETE FROM logouts WHERE due_at <= ?1 AND expires <= ?1",
@@ -164,20 +159,21 @@ var texts = [statementCount]string{
 	stmtLogout:        "SELECT " + logoutColumns + " FROM logouts WHERE session = ? AND client = ?",
 	stmtLogouts:       "SELECT " + logoutColumns + " FROM logouts WHERE (session, client) > (?, ?) ORDER BY session, client LIMIT ?",
 
-	// A place is the time in microseconds, and later than the one before,
-	// which SQLite remembers when its row is gone. So a file that was restored
-	// from a backup gives no place twice.
-	stmtAppendEvent: "INSERT INTO events (seq, until, data) VALUES (max(?, 1 + coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)), ?, ?)",
-	stmtEvents:      "SELECT seq, data FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
-	stmtHasEvents:   "SELECT EXISTS (SELECT 1 FROM events WHERE seq > ?)",
+	// A place is the time in microseconds, and later than the one before, which
+	// is never removed.
+	stmtAppendEvent: "INSERT INTO events (seq, until, data) VALUES (max(?, 1 + coalesce((SELECT max(seq) FROM events), 0)), ?, ?)",
+	stmtEvents:      "SELECT seq, data FROM events WHERE seq >= ? ORDER BY seq LIMIT ?",
+	// Whether the order begins behind a place.
+	stmtEventsBegin: "SELECT coalesce((SELECT min(seq) FROM events) > ?, false)",
 
-	stmtSweepGrants:         "DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE expires <= ?1 AND (redeemed_at <> 0 OR code_expires <= ?1 - 3600000000000) LIMIT ?2)",
-	stmtSweepSessions:       "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires <= ? LIMIT ?)",
-	stmtSweepCounters:       "DELETE FROM counters WHERE (key, length, part) IN (SELECT key, length, part FROM counters WHERE expires <= ? LIMIT ?)",
-	stmtSweepReplays:        "DELETE FROM replays WHERE key IN (SELECT key FROM replays WHERE expires <= ? LIMIT ?)",
-	stmtSweepPushedRequests: "DELETE FROM pushed_requests WHERE id IN (SELECT id FROM pushed_requests WHERE expires <= ? LIMIT ?)",
-	stmtSweepLogouts:        "DELETE FROM logouts WHERE (session, client) IN (SELECT session, client FROM logouts WHERE expires <= ? LIMIT ?)",
-	stmtSweepEvents:         "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE until <= ? LIMIT ?)",
+	stmtSweepGrants:   "DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE expires <= ?1 AND (redeemed_at <> 0 OR code_expires <= ?1 - 3600000000000) LIMIT ?2)",
+	stmtSweepSessions: "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires <= ? LIMIT ?)",
+	stmtSweepCounters: "DELETE FROM counters WHERE (key, length, part) IN (SELECT key, length, part FROM counters WHERE expires <= ? LIMIT ?)",
+	stmtSweepReplays:  "DELETE FROM replays WHERE key IN (SELECT key FROM replays WHERE expires <= ? LIMIT ?)",
+	stmtSweepLogouts:  "DELETE FROM logouts WHERE (session, client) IN (SELECT session, client FROM logouts WHERE expires <= ? LIMIT ?)",
+	// From the begin of the order to the first that is needed, and never the last
+	// one: a reader whose event is behind that must learn that it was lost.
+	stmtSweepEvents: "DELETE FROM events WHERE seq < (SELECT max(seq) FROM events) AND seq < (SELECT coalesce(min(CASE WHEN until > ?1 THEN seq END), max(seq) + 1) FROM (SELECT seq, until FROM events ORDER BY seq LIMIT ?2))",
 }
 
 type statements [statementCount]*sql.Stmt

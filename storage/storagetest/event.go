@@ -99,8 +99,8 @@ func testEvents(t *testing.T, s storage.Store, open Opener) {
 	}
 	for _, c := range []storage.Cursor{"nonsense", "-1", "1 ", " 1", "1\n", "99999999999999999999999999999999", last + "0"} {
 		_, _, err := s.Events(ctx, c, 10)
-		want(t, err, storage.ErrNotFound)
-		want(t, s.AwaitEvents(ctx, c), storage.ErrNotFound)
+		want(t, err, storage.ErrCursor)
+		want(t, s.AwaitEvents(ctx, c), storage.ErrCursor)
 	}
 
 	// Before its time nothing goes, and afterwards the order goes on.
@@ -230,4 +230,95 @@ func testAwaitEvents(t *testing.T, s storage.Store, open Opener) {
 	go func() { waiting <- s.AwaitEvents(ctx, last) }()
 	check(t, s.Close())
 	want(t, <-waiting, storage.ErrUnavailable)
+}
+
+// testEventsEnd: what nobody can need goes from the begin of the order, up to
+// the first that somebody can, and a reader who stood there misses nothing.
+func testEventsEnd(t *testing.T, s storage.Store, _ Opener) {
+	ctx := t.Context()
+	late := start.Add(2 * time.Hour)
+	alive := event(50)
+	alive.Until = late.Add(time.Hour)
+	check(t, s.AppendEvents(ctx, events(0, 50), late))
+	before, _, err := s.Events(ctx, "", 1000)
+	check(t, err)
+	check(t, s.AppendEvents(ctx, append([]storage.Event{alive}, events(51, 60)...), late))
+	for n := 10; n == 10; {
+		n, err = s.Sweep(ctx, late, 10)
+		check(t, err)
+		if n > 10 {
+			t.Fatalf("swept %d, no more than 10 were to go", n)
+		}
+	}
+	left := idsOf(append([]storage.Event{alive}, events(51, 60)...))
+	got, last := ids(t, s, "", 3)
+	same(t, got, left)
+	for _, e := range before {
+		for _, limit := range []int{1, 3, 1000} {
+			got, _ := ids(t, s, e.Cursor, limit)
+			same(t, got, left)
+		}
+		check(t, s.AwaitEvents(ctx, e.Cursor))
+	}
+	// The last one stays, and who stands behind it goes on.
+	for n := 10; n == 10; {
+		n, err = s.Sweep(ctx, late.Add(2*time.Hour), 10)
+		check(t, err)
+	}
+	got, again := ids(t, s, "", 1000)
+	if len(got) == 0 || got[len(got)-1] != "e0059" || again != last {
+		t.Errorf("the last one was e0059 at %q; left are %v, up to %q", last, got, again)
+	}
+	check(t, s.AppendEvents(ctx, events(60, 61), late))
+	got, _ = ids(t, s, last, 10)
+	same(t, got, idsOf(events(60, 61)))
+	check(t, s.Check(ctx, func(problem string) { t.Error(problem) }))
+}
+
+// testCursors: whoever comes with a place of another history is told so, or
+// misses nothing.
+func testCursors(t *testing.T, s, other storage.Store) {
+	ctx := t.Context()
+	for n := range 3 {
+		check(t, other.AppendEvents(ctx, events(100+3*n, 103+3*n), start))
+		check(t, s.AppendEvents(ctx, events(3*n, 3+3*n), start))
+	}
+	check(t, other.AppendEvents(ctx, events(109, 112), start.Add(time.Hour)))
+	list, _, err := s.Events(ctx, "", 100)
+	check(t, err)
+	all, told := idsOf(list), 0
+	try := func(c storage.Cursor) {
+		t.Helper()
+		got, next, err := s.Events(ctx, c, 100)
+		switch {
+		case errors.Is(err, storage.ErrCursor):
+			told++
+			if len(got) > 0 || next != c {
+				t.Errorf("from %q: %v, go on at %q, %v", c, got, next, err)
+			}
+			want(t, s.AwaitEvents(ctx, c), storage.ErrCursor)
+		case err != nil:
+			t.Errorf("from %q: %v", c, err)
+		default:
+			same(t, idsOf(got), all)
+			check(t, s.AwaitEvents(ctx, c))
+		}
+	}
+	theirs, _, err := other.Events(ctx, "", 100)
+	check(t, err)
+	for _, e := range theirs {
+		try(e.Cursor)
+	}
+	if told == 0 {
+		t.Error("of all places of another history none was noticed")
+	}
+	for _, own := range []storage.Cursor{list[0].Cursor, list[4].Cursor, list[8].Cursor} {
+		for i := range own {
+			for _, c := range []string{"0", "1", "9", "a", "f", "A", "-", "+", " ", "\x00", "é", ""} {
+				if forged := own[:i] + storage.Cursor(c) + own[i+1:]; forged != own && forged != "" {
+					try(forged)
+				}
+			}
+		}
+	}
 }

@@ -1,17 +1,10 @@
--- Appends events to the stream, in order.
+-- Appends events to the stream, in order. Begins with trim.lua.
 -- KEYS: the stream
--- ARGV: life in ms; what is past Until at, in ms; of each event its record and Until in ms
-for i = 3, #ARGV, 2 do
-  redis.call('XADD', KEYS[1], '*', 'd', ARGV[i], 'u', ARGV[i + 1])
+-- ARGV: now (ns); of each event its nine values
+for i = 2, #ARGV, 9 do
+  redis.call('XADD', KEYS[1], '*', 'i', ARGV[i], 'k', ARGV[i + 1], 's', ARGV[i + 2], 'e', ARGV[i + 3], 'b', ARGV[i + 4],
+    'u', ARGV[i + 5], 'r', ARGV[i + 6], 'a', ARGV[i + 7], 'l', ARGV[i + 8])
 end
-if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then
-  redis.call('PEXPIRE', KEYS[1], ARGV[1])
-end
--- A few of the oldest that nothing can need: more than come.
-for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', #ARGV + 16)) do
-  if tonumber(entry[2][4]) > tonumber(ARGV[2]) then
-    break
-  end
-  redis.call('XDEL', KEYS[1], entry[1])
-end
+-- More than come, so that what is dead gets less.
+trim(tonumber(ARGV[1]), 16 + 2 * math.floor(#ARGV / 9))
 return DONE
