@@ -79,6 +79,10 @@ type Config struct {
 	// replica. Give all replicas one that they share to close that.
 	Replays Replays
 
+	// Credential is how this API proves to the issuer that it is a registered
+	// resource server. Nothing of the plain checks needs it.
+	Credential *Credential
+
 	// Scopes are what Metadata lists as scopes_supported.
 	Scopes []string
 
@@ -108,6 +112,11 @@ func (c *Config) complete() error {
 	}
 	if err := c.completeDPoP(); err != nil {
 		return err
+	}
+	if c.Credential != nil {
+		if err := c.Credential.valid(); err != nil {
+			return err
+		}
 	}
 	if len(c.Algorithms) == 0 {
 		c.Algorithms = []string{"ES256", "RS256", "PS256", "EdDSA"}
