@@ -118,12 +118,22 @@ func TestReconnectGoesOnWhereItWas(t *testing.T) {
 		if s := f.v.FeedState(); issuer.Feed.Pages.Load() != 1 || s.Reconnects != 1 || s.Events != 2 || f.log.lines("") != 1+4 {
 			t.Errorf("%d pages, %+v\n%s", issuer.Feed.Pages.Load(), s, f.log)
 		}
+		// A stream that can't go on from there: a snapshot does.
+		third := issuer.Token(map[string]any{"sid": "third"})
+		issuer.Feed.Cut()
+		issuer.Feed.Shorten()
+		issuer.Revoke(feed.Session, "third")
+		pass(2 * time.Second)
+		f.answers(t, "too far behind", third, 401)
+		if s := f.v.FeedState(); issuer.Feed.Pages.Load() != 2 || s.Events != 3 || f.log.lines("read anew") != 0 {
+			t.Errorf("%d pages, %+v\n%s", issuer.Feed.Pages.Load(), s, f.log)
+		}
 		// A server that doesn't know the cursor: it has another past.
 		issuer.Feed.Forget()
 		issuer.Feed.Cut()
-		pass(2 * time.Second)
+		pass(20 * time.Second)
 		f.answers(t, "known to the API alone", first, 401)
-		if s := f.v.FeedState(); issuer.Feed.Pages.Load() != 2 || !s.Following || f.log.lines("read anew") != 1 {
+		if s := f.v.FeedState(); issuer.Feed.Pages.Load() != 4 || !s.Following || f.log.lines("read anew") != 1 {
 			t.Errorf("%d pages, %+v\n%s", issuer.Feed.Pages.Load(), s, f.log)
 		}
 	})

@@ -20,6 +20,9 @@ import (
 // errAnew marks what can't be explained by a connection that was lost.
 var errAnew = errors.New("the feed must be read anew")
 
+// errGone is the answer 410.
+var errGone = errors.New("the issuer can't go on from the cursor")
+
 // answerError is an answer that is no part of the feed.
 type answerError struct {
 	address string
@@ -74,6 +77,9 @@ func (f *follower) document(ctx context.Context, alive func()) error {
 	}
 	for !f.whole {
 		m, err := f.page(ctx)
+		if errors.Is(err, errGone) {
+			return fmt.Errorf("%w: %w", errAnew, err)
+		}
 		if err != nil {
 			return err
 		}
@@ -88,6 +94,9 @@ func (f *follower) document(ctx context.Context, alive func()) error {
 	}
 	resp, err := f.post(ctx, f.endpoints.Feed, feed.StreamMediaType)
 	if err != nil {
+		// Too far behind for a stream. A snapshot from here may do, else one
+		// from the start.
+		f.whole = !errors.Is(err, errGone)
 		return err
 	}
 	defer resp.Body.Close()
@@ -167,7 +176,7 @@ func (f *follower) post(ctx context.Context, address, media string) (*http.Respo
 	}
 	if resp.StatusCode == http.StatusGone {
 		resp.Body.Close()
-		return nil, fmt.Errorf("%w: the issuer doesn't know the cursor %q", errAnew, f.at)
+		return nil, fmt.Errorf("%w: %q", errGone, f.at)
 	}
 	return resp, expect(resp, address, media)
 }

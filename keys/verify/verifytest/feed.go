@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,8 +31,9 @@ type Feed struct {
 
 	mu        sync.Mutex // guards what follows
 	resources map[string]resource
-	events    []feed.Event // event i has the cursor i+1
-	first     int          // cursors before it are not known any more
+	events    []feed.Event // event i has the cursor past+i+1
+	past      int
+	backlog   int // the stream can't go on from cursors before it
 	epochs    map[feed.Kind]map[string]uint64
 	changed   chan struct{} // closed at each change, and made anew
 	cut       chan struct{} // closed to cut all streams, and made anew
@@ -171,11 +173,19 @@ func (f *Feed) SetKey(k *Key) {
 	f.key = k
 }
 
-// Forget makes the issuer not know the cursors that it gave out until now.
+// Forget makes the issuer not know the cursors that it gave out until now: the
+// same events have others.
 func (f *Feed) Forget() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.first = len(f.events) + 1
+	f.past += 1000000
+}
+
+// Shorten makes streams unable to go on from where they are; a snapshot can.
+func (f *Feed) Shorten() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.backlog = len(f.events) + 1
 }
 
 // Tamper makes what is sent of each document of a stream: none, another one, or
@@ -245,28 +255,23 @@ func once(t Tamper) Tamper {
 	}
 }
 
-// cursor is that of the event with the number, from 1 on; "" is before all.
-func cursor(n int) feed.Cursor {
+// cursor is that of the event with the number, from 1 on; "" is before all. mu
+// is held.
+func (f *Feed) cursor(n int) feed.Cursor {
 	if n == 0 {
 		return ""
 	}
-	return feed.Cursor(fmt.Sprintf("%012d", n))
+	return feed.Cursor(fmt.Sprintf("%012d", f.past+n))
 }
 
-// number is the reverse, for those that are known.
+// number is the reverse, for those that are known. mu is held.
 func (f *Feed) number(c string) (int, bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, n := range []int{0, len(f.events)} {
-		if string(cursor(n)) == c && (n == 0 || n >= f.first) {
-			return n, true
-		}
+	if c == "" {
+		return 0, true
 	}
-	var n int
-	if _, err := fmt.Sscanf(c, "%012d", &n); err != nil || n > len(f.events) || n < max(f.first, 1) || string(cursor(n)) != c {
-		return 0, false
-	}
-	return n, true
+	n, err := strconv.Atoi(c)
+	n -= f.past
+	return n, err == nil && n > 0 && n <= len(f.events) && string(f.cursor(n)) == c
 }
 
 // sign signs a document.

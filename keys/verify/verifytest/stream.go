@@ -15,13 +15,14 @@ func (f *Feed) snapshot(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	now := f.issuer.now()
+	f.mu.Lock()
 	from, known := f.number(r.PostFormValue(feed.CursorParameter))
 	if !known {
+		f.mu.Unlock()
 		w.WriteHeader(http.StatusGone)
 		return
 	}
-	now := f.issuer.now()
-	f.mu.Lock()
 	m := &feed.Message{Audience: audience, Events: []feed.Event{}}
 	to := from
 	for ; to < len(f.events) && len(m.Events) < f.page; to++ {
@@ -30,8 +31,8 @@ func (f *Feed) snapshot(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	m.More = to < len(f.events)
+	m.Span = feed.Span{From: f.cursor(from), To: f.cursor(to)}
 	f.mu.Unlock()
-	m.Span = feed.Span{From: cursor(from), To: cursor(to)}
 	jws := f.sign(feed.SnapshotType, m)
 	w.Header().Set("Content-Type", feed.SnapshotMediaType)
 	w.Write([]byte(jws))
@@ -44,14 +45,14 @@ func (f *Feed) stream(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	f.mu.Lock()
 	at, known := f.number(r.PostFormValue(feed.CursorParameter))
-	if !known {
+	cut, beat, interval, backlog := f.cut, f.beat-1, f.heartbeat, f.backlog
+	f.mu.Unlock()
+	if !known || at < backlog {
 		w.WriteHeader(http.StatusGone)
 		return
 	}
-	f.mu.Lock()
-	cut, beat, interval := f.cut, f.beat-1, f.heartbeat
-	f.mu.Unlock()
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	w.Header().Set("Content-Type", feed.StreamMediaType)
@@ -68,11 +69,11 @@ func (f *Feed) stream(w http.ResponseWriter, r *http.Request) {
 		if !stalled {
 			for _, e := range fresh {
 				at++
-				out.send(cursor(at), feed.EventType, &feed.Message{Audience: audience, Span: feed.Span{From: cursor(at - 1), To: cursor(at)}, Events: []feed.Event{e}})
+				out.send(feed.EventType, &feed.Message{Audience: audience, Span: feed.Span{From: f.place(at - 1), To: f.place(at)}, Events: []feed.Event{e}})
 			}
 			if due || beat < beats {
 				due, beat = false, beats
-				out.send(cursor(at), feed.HeartbeatType, &feed.Message{Audience: audience, Span: feed.Span{From: cursor(at), To: cursor(at)}})
+				out.send(feed.HeartbeatType, &feed.Message{Audience: audience, Span: feed.Span{From: f.place(at), To: f.place(at)}})
 			}
 		}
 		if out.err != nil {
@@ -101,7 +102,7 @@ type streamed struct {
 }
 
 // send signs a document and sends what becomes of it.
-func (s *streamed) send(at feed.Cursor, typ string, m *feed.Message) {
+func (s *streamed) send(typ string, m *feed.Message) {
 	list := []string{s.f.sign(typ, m)}
 	s.f.mu.Lock()
 	if s.f.tamper != nil {
@@ -109,11 +110,18 @@ func (s *streamed) send(at feed.Cursor, typ string, m *feed.Message) {
 	}
 	s.f.mu.Unlock()
 	for _, jws := range list {
-		if _, err := s.w.Write(feed.AppendMessage(nil, at, jws)); err != nil {
+		if _, err := s.w.Write(feed.AppendMessage(nil, m.To, jws)); err != nil {
 			s.err = fmt.Errorf("the stream is gone: %w", err)
 		}
 	}
 	if err := s.flush(); err != nil {
 		s.err = err
 	}
+}
+
+// place is the cursor for who doesn't hold mu.
+func (f *Feed) place(n int) feed.Cursor {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.cursor(n)
 }
