@@ -89,6 +89,7 @@ type Verifier struct {
 	seen     *cache
 	replays  Replays
 	nonces   *dpop.Nonces // nil if none are demanded
+	feed     *follower    // nil if none is followed
 	metadata string       // URL of the protected resource's metadata
 	body     []byte       // the metadata
 }
@@ -114,13 +115,23 @@ func New(ctx context.Context, c Config) (*Verifier, error) {
 		c.Log.Error("the issuer's keys can't be fetched; trying again in the background", "issuer", c.Issuer, "error", err)
 	}
 	go v.keys.run(ctx)
+	if c.Feed != nil {
+		v.feed = newFollower(&v.config, v.keys)
+		v.feed.start(ctx)
+	}
 	return v, nil
 }
 
-// Ready returns nil when tokens can be checked, or why not.
+// Ready returns nil when tokens can be checked, or why not. A feed that can't
+// be followed is a reason if [Feed].WhenStale is [Refuse].
 func (v *Verifier) Ready() error {
-	_, err := v.keys.current()
-	return err
+	if _, err := v.keys.current(); err != nil {
+		return err
+	}
+	if v.feed != nil && v.config.Feed.WhenStale == Refuse {
+		return v.feed.ready()
+	}
+	return nil
 }
 
 // Verify checks an access token that came without a request. A token that is
@@ -148,18 +159,25 @@ func (v *Verifier) token(ctx context.Context, token string) (*Token, error) {
 	}
 	now := v.config.Now()
 	sum := sha256.Sum256([]byte(token))
-	if t, key := v.seen.get(sum); t != nil && keys.byID[key.id] == key {
-		if err := v.timely(t, now); err != nil {
+	e := v.seen.get(sum)
+	if e != nil && keys.byID[e.key.id] == e.key {
+		if err := v.timely(e.token, now); err != nil {
 			return nil, err
 		}
-		return t, nil
+	} else {
+		t, key, err := v.check(ctx, keys, token, now)
+		if err != nil {
+			return nil, err
+		}
+		e = &entry{token: t, key: key}
+		v.seen.put(sum, e, now)
 	}
-	t, key, err := v.check(ctx, keys, token, now)
-	if err != nil {
-		return nil, err
+	if v.feed != nil {
+		if err := v.feed.allow(ctx, e, sum, token); err != nil {
+			return nil, err
+		}
 	}
-	v.seen.put(sum, t, key, now)
-	return t, nil
+	return e.token, nil
 }
 
 // check checks a token that was not seen before.
