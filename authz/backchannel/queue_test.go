@@ -182,7 +182,7 @@ func TestNobodyIsForgottenWhenAReadFails(t *testing.T) {
 	w.session("u.s2", "rp")
 	w.session("u.s3", "rp")
 	broken := &forgetful{Store: w.store, fails: 2}
-	r := revocation.New(w.store, audit.New(w.logger()), w.clock, NewQueue(broken, w.logger(), w.clock))
+	r := revocation.New(revocation.Config{Store: w.store, Audit: audit.New(w.logger()), Now: w.clock, Notify: NewQueue(broken, w.logger(), w.clock)})
 	check(t, r.RevokeUser(t.Context(), "u", "x"))
 	if broken.asked <= broken.fails {
 		t.Fatal("nothing failed")

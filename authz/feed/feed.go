@@ -23,6 +23,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -181,7 +182,7 @@ func (h *Hub) follow(ctx context.Context) {
 		at := h.position
 		h.mu.Unlock()
 		err := h.config.Store.AwaitEvents(ctx, storage.Cursor(at))
-		if err == nil {
+		if err == nil || errors.Is(err, storage.ErrCursor) {
 			err = h.read(ctx)
 		}
 		if ctx.Err() != nil {
@@ -245,6 +246,10 @@ func (h *Hub) read(ctx context.Context) error {
 		// The time of before: the store may change right after it answered.
 		asOf := h.config.Now()
 		list, next, err := h.config.Store.Events(ctx, storage.Cursor(at), readAtOnce)
+		if errors.Is(err, storage.ErrCursor) && at != "" {
+			h.beginAnew()
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -256,6 +261,47 @@ func (h *Hub) read(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// beginAnew forgets everything, because the store has another history than was
+// read. Every stream ends: its reader's place is none in the new one, and it
+// keeps what it read before.
+func (h *Hub) beginAnew() {
+	h.config.Log.Warn("the store has lost events that were read before, as after a failover or a restored backup; reading it from the beginning")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, st := range h.streams {
+		for s := range st.subscribers {
+			s.end()
+		}
+	}
+	h.position, h.before, h.live, h.tail = "", "", nil, nil
+	clear(h.streams)
+	clear(h.pages)
+	clear(h.revoked)
+}
+
+// known reports whether a cursor is a place in what was read: ErrCursor if it
+// is none. What is no longer in memory the store knows.
+func (h *Hub) known(ctx context.Context, c wire.Cursor) error {
+	h.mu.Lock()
+	found := c == "" || c == h.position
+	if !found {
+		_, found = slices.BinarySearchFunc(h.live, c, func(e entry, c wire.Cursor) int { return strings.Compare(string(e.cursor), string(c)) })
+	}
+	ahead := c > h.position
+	h.mu.Unlock()
+	if found || ahead {
+		if ahead {
+			return ErrCursor
+		}
+		return nil
+	}
+	_, _, err := h.config.Store.Events(ctx, storage.Cursor(c), 1)
+	if errors.Is(err, storage.ErrCursor) {
+		return ErrCursor
+	}
+	return err
 }
 
 // take takes what was read: all events up to next.

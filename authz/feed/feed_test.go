@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -105,14 +107,20 @@ func TestResume(t *testing.T) {
 	same(t, r.subjects, want)
 }
 
-// TestCursorThatNobodyGave is refused, whatever it is, or harmless.
+// TestCursorThatNobodyGave is refused, whatever it is.
 func TestCursorThatNobodyGave(t *testing.T) {
 	w := newWorld(t, nil)
 	w.append(w.event(orders), w.event(orders))
 	r := w.reader(orders)
 	r.snapshot()
 	last := r.at
-	for _, forged := range []wire.Cursor{last + "0", "9", "zzz", wire.Cursor(fmt.Sprintf("%019d", start.AddDate(1, 0, 0).UnixMicro()))} {
+	for _, forged := range []wire.Cursor{
+		last + "0", "9", "zzz", "0", "-", last[:5], last[:len(last)-1] + "-", "0" + last[1:],
+		wire.Cursor(fmt.Sprintf("%019d", start.AddDate(1, 0, 0).UnixMicro())) + last[19:],
+	} {
+		if forged == last {
+			continue
+		}
 		r := w.reader(orders)
 		if r.at = forged; r.connect() || r.status != http.StatusGone {
 			t.Errorf("%s: a stream begins with %d", forged, r.status)
@@ -121,17 +129,59 @@ func TestCursorThatNobodyGave(t *testing.T) {
 			t.Errorf("%s: a snapshot answers %v", forged, err)
 		}
 	}
-	// One of before everything: all there is.
-	for _, forged := range []wire.Cursor{"0", "-", last[:5]} {
-		r := w.reader(orders)
-		r.at = forged
-		r.connect()
-		r.until(2)
-		r = w.reader(orders)
-		r.at = forged
-		r.snapshot()
-		same(t, r.subjects, numbers(1, 2))
+	if !r.connect() {
+		t.Errorf("the one that was given: %d", r.status)
 	}
+}
+
+// TestStoreThatLostEvents: a backup was restored. Nobody goes on from a place
+// of what is lost, not even the server, and what comes then is missed by nobody.
+func TestStoreThatLostEvents(t *testing.T) {
+	fake := &restored{}
+	w := newWorld(t, func(c *feed.Config) { fake.eventStore = c.Store; c.Store = fake })
+	w.append(w.event(orders), w.event(orders))
+	r := w.reader(orders)
+	r.connect()
+	r.until(2)
+	r.next() // the heartbeat
+	other := open(t, filepath.Join(t.TempDir(), "restored.db"))
+	check(t, other.AppendEvents(t.Context(), []storage.Event{w.event(orders)}, start.Add(-time.Hour)))
+	fake.mu.Lock()
+	fake.other = other
+	fake.mu.Unlock()
+	w.ticks <- time.Time{}
+	if m, err := r.next(); err == nil {
+		t.Fatalf("the stream goes on with %+v", m)
+	}
+	if r.connect() || r.status != http.StatusGone {
+		t.Fatalf("from a place that is lost: %d", r.status)
+	}
+	r.at = ""
+	r.snapshot()
+	same(t, r.subjects, numbers(1, 2, 3))
+	if !r.connect() {
+		t.Errorf("and then the stream: %d", r.status)
+	}
+}
+
+// restored is a store until it is another one.
+type restored struct {
+	eventStore
+	mu    sync.Mutex
+	other storage.Events // of mu
+}
+
+func (s *restored) now() storage.Events {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.other != nil {
+		return s.other
+	}
+	return s.eventStore
+}
+
+func (s *restored) Events(ctx context.Context, after storage.Cursor, limit int) ([]storage.Event, storage.Cursor, error) {
+	return s.now().Events(ctx, after, limit)
 }
 
 // TestCursorOfAReplicaThatIsAhead: a server that has read less asks the store

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"slices"
+	"strings"
 	"time"
 
 	wire "github.com/solegate/solegate/keys/verify/feed"
@@ -40,6 +41,9 @@ const (
 func (h *Hub) Snapshot(ctx context.Context, audience string, after wire.Cursor) (*Page, error) {
 	now := h.config.Now()
 	if err := h.read(ctx); err != nil {
+		return nil, err
+	}
+	if err := h.known(ctx, after); err != nil {
 		return nil, err
 	}
 	kid, err := h.signer(ctx, endOfAll)
@@ -82,15 +86,7 @@ func (h *Hub) page(key pageKey, now time.Time, kid string) (*wire.Message, *Page
 		return nil, p, nil
 	}
 	m := h.message(wire.SnapshotType, key.audience, wire.Span{From: key.after, To: h.position}, h.asOf)
-	first, found := slices.BinarySearchFunc(h.live, key.after, func(e entry, at wire.Cursor) int {
-		switch {
-		case e.cursor < at:
-			return -1
-		case e.cursor > at:
-			return 1
-		}
-		return 0
-	})
+	first, found := slices.BinarySearchFunc(h.live, key.after, func(e entry, c wire.Cursor) int { return strings.Compare(string(e.cursor), string(c)) })
 	if found {
 		first++
 	}

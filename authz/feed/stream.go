@@ -45,6 +45,9 @@ func (h *Hub) Subscribe(ctx context.Context, audience string, after wire.Cursor)
 	if err := h.read(ctx); err != nil {
 		return nil, err
 	}
+	if err := h.known(ctx, after); err != nil {
+		return nil, err
+	}
 	// One that could not sign for now must not look as if it worked.
 	if _, err := h.signer(ctx, endOfAll); err != nil {
 		return nil, err
