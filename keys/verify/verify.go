@@ -60,10 +60,33 @@
 // refused after the next fetch, with every token it ever signed. If the issuer
 // can't be reached the keys at hand serve on, for a day by default.
 //
+// # Revoked at once
+//
+// With [Config].Feed the API follows the issuer's revocation feed: whatever ends
+// a user, a session, a grant, a token, a client or a key there is refused here
+// within a second, as a rule within a few hundredths, also if the token was seen
+// before. The events are kept in memory, some 85 bytes each, as long as tokens
+// live that they could hit; a request costs the same with a million of them.
+//
+// The feed is read at start and then followed, over a connection that stays
+// open. Each of its documents is signed by a key of the issuer, says what it
+// follows upon, and when it was signed. So a proxy that forges, drops, repeats,
+// reorders, cuts off or holds back any of it is noticed; the feed is read again,
+// and nothing that is known is forgotten. Setting a clock changes nothing.
+//
+// If there is no word from the issuer for StaleAfter, nobody knows what was
+// revoked since. What happens then is the owner's to decide: see [StalePolicy].
+// Unless told otherwise the API refuses, so that cutting it off from the issuer
+// does not bring revoked tokens back. [Verifier.FeedState] is for metrics; the
+// log has a line when it changes.
+//
 // # What it can't do
 //
-// A token that was revoked before it expires passes until it expires: its few
-// minutes of life are the bound. The allow-list of origins and the required
+// Without a feed, a token that was revoked before it expires passes until it
+// expires: its few minutes of life are the bound. With one, a request that was
+// let in goes on to its end: who serves streams or WebSockets must end them. A
+// machine that slept learns of what it missed when it wakes, up to a second
+// later. The allow-list of origins and the required
 // header (see [Config]) keep other people's pages from using a visitor's
 // browser; a program outside of a browser sends what it likes.
 //
