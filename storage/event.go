@@ -27,13 +27,13 @@ const (
 // restored from a backup.
 type Cursor string
 
-// ErrCursor: the store does not have the cursor's event, and it is not one of
-// those that were removed because their time was up. It is another store's, or
-// of a history that was lost: what a Redis had not acknowledged when it failed,
-// what was written to a file after the backup that it was restored from. What
-// came since may be at places before the cursor, so begin anew at the empty
-// one, and keep what was read before: it may have ended things all the same. It
-// is an ErrNotFound.
+// ErrCursor says that the store does not have the cursor's event, and that this
+// is none of those that were removed because their time was up. It is another
+// store's, or of a history that was lost: what a Redis had not acknowledged
+// when it failed, what was written to a file after the backup that it was
+// restored from. What came since may be at places before the cursor, so begin
+// anew at the empty one, and keep what was read before: it may have ended
+// things all the same. It is an ErrNotFound.
 var ErrCursor = fmt.Errorf("no place in the order of these events: read them from the beginning: %w", ErrNotFound)
 
 // Event says that something stopped being valid, so that whoever has a token

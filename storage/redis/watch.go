@@ -102,8 +102,11 @@ func (w *watcher) last(s *Store) (string, error) {
 	ctx, cancel := context.WithTimeout(w.ctx, s.timeout)
 	defer cancel()
 	entries, err := w.client.XRevRangeN(ctx, s.eventsKey(), "+", "-", 1).Result()
-	if err != nil || len(entries) == 0 {
-		return "0-0", err
+	switch {
+	case err != nil:
+		return "", err
+	case len(entries) == 0:
+		return "0-0", nil
 	}
 	return entries[0].ID, nil
 }
