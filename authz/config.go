@@ -45,6 +45,11 @@ type Config struct {
 	// are told of a logout, and in development mode loopback.
 	LogoutNetworks []netip.Prefix
 
+	// FeedHeartbeat is how often a stream of the revocation feed on which
+	// nothing happens says so: 5 seconds if zero, a minute at most. APIs take a
+	// stream that is silent for longer for a broken one.
+	FeedHeartbeat time.Duration
+
 	// Log takes what happened; nil discards it.
 	Log *slog.Logger
 

@@ -1,9 +1,6 @@
 package authz_test
 
 import (
-	"context"
-	"crypto/rand"
-	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -41,55 +38,58 @@ const (
 // server; the README's is made of it.
 var ends = []struct {
 	event string
-	// session, refresh, code, online, offline and logout: the login session,
-	// refresh tokens, codes on their way, userinfo and introspection, an API
-	// that verifies by itself, and the logout token.
-	session, refresh, code, online, offline, logout string
-	do                                              func(*scene)
+	// session, refresh, code, online, followed, offline and logout: the login
+	// session, refresh tokens, codes on their way, userinfo and introspection,
+	// an API that follows the feed, one that does not, and the logout token.
+	session, refresh, code, online, followed, offline, logout string
+	do                                                        func(*scene)
 }{
-	{"signing out in an app", dies, dies, dies, dies, expires, sent, (*scene).signOut},
-	{"`user set-password NAME`", dies, dies, dies, dies, expires, sent, func(s *scene) {
+	{"signing out in an app", dies, dies, dies, dies, dies, expires, sent, (*scene).signOut},
+	{"`user set-password NAME`", dies, dies, dies, dies, dies, expires, sent, func(s *scene) {
 		s.check(s.Revoker.SetPassword(s.TB.Context(), s.alice, s.User("alice").Password))
 	}},
-	{"`user block NAME`", dies, dies, dies, dies, expires, sent, (*scene).block},
-	{"`user unblock NAME`", dead, dead, dead, dead, expires, none, func(s *scene) {
+	{"`user block NAME`", dies, dies, dies, dies, dies, expires, sent, (*scene).block},
+	{"`user unblock NAME`", dead, dead, dead, dead, dead, expires, none, func(s *scene) {
 		s.block()
 		s.received() // that was the block's
 		s.check(s.Revoker.UnblockUser(s.TB.Context(), s.alice))
 	}},
-	{"`user revoke NAME`", dies, dies, dies, dies, expires, sent, func(s *scene) {
+	{"`user revoke NAME`", dies, dies, dies, dies, dies, expires, sent, func(s *scene) {
 		s.check(s.Revoker.RevokeUser(s.TB.Context(), s.alice, "test"))
 	}},
-	{"`user remove NAME`", dies, dies, dies, dies, expires, sent, func(s *scene) {
+	{"`user remove NAME`", dies, dies, dies, dies, dies, expires, sent, func(s *scene) {
 		s.check(s.Revoker.RemoveUser(s.TB.Context(), s.alice))
 	}},
-	{"a session ends: somebody else signs in in that browser", dies, dies, dies, dies, expires, sent, func(s *scene) {
+	{"a session ends: somebody else signs in in that browser", dies, dies, dies, dies, dies, expires, sent, func(s *scene) {
 		s.AddUser("bob")
 		s.browser.SignIn(s.browser.Authorize("prompt", "login"), "bob", authztest.Password)
 	}},
-	{"the same person signs in again in that browser", lives, lives, lives, lives, expires, none, func(s *scene) {
+	{"the same person signs in again in that browser", lives, lives, lives, lives, lives, expires, none, func(s *scene) {
 		s.browser.SignIn(s.browser.Authorize("prompt", "login"), "alice", authztest.Password)
 		s.old = s.browser
 	}},
-	{"`client disable ID`", lives, dies, dies, dies, expires, none, (*scene).disable},
-	{"`client enable ID`", lives, dead, dead, dead, expires, none, func(s *scene) {
+	{"`client disable ID`", lives, dies, dies, dies, dies, expires, none, (*scene).disable},
+	{"`client enable ID`", lives, dead, dead, dead, dead, expires, none, func(s *scene) {
 		s.disable()
 		s.check(s.Revoker.EnableClient(s.TB.Context(), "spa"))
 	}},
-	{"a redirect URI is removed (`client update ID`)", lives, lives, dies + " if sent there", lives, expires, none, func(s *scene) {
+	{"`client remove ID`", lives, dies, dies, dies, dies, expires, none, func(s *scene) {
+		s.check(s.Revoker.RemoveClient(s.TB.Context(), "spa"))
+	}},
+	{"a redirect URI is removed (`client update ID`)", lives, lives, dies + " if sent there", lives, lives, expires, none, func(s *scene) {
 		c, err := s.Store.Client(s.TB.Context(), "spa")
 		s.check(err)
 		c.RedirectURIs = []clients.RedirectURI{"https://spa.example.com/new"}
 		s.check(s.Store.UpdateClient(s.TB.Context(), c))
 	}},
-	{"an app revokes its refresh token", lives, dies, lives, dies, expires, none, func(s *scene) { s.revoke(s.tokens.RefreshToken) }},
-	{"an app revokes its access token", lives, dies, lives, dies, expires, none, func(s *scene) { s.revoke(s.tokens.AccessToken) }},
-	{"a code is used twice", lives, dies, lives, dies, expires, none, func(s *scene) {
+	{"an app revokes its refresh token", lives, dies, lives, dies, dies, expires, none, func(s *scene) { s.revoke(s.tokens.RefreshToken) }},
+	{"an app revokes its access token", lives, dies, lives, dies, dies, expires, none, func(s *scene) { s.revoke(s.tokens.AccessToken) }},
+	{"a code is used twice", lives, dies, lives, dies, dies, expires, none, func(s *scene) {
 		if got := s.Redeem(s.spent); got.Error != "invalid_grant" {
 			s.TB.Errorf("a code worked twice: %+v", got)
 		}
 	}},
-	{"a refresh token is used twice", lives, dies, lives, dies, expires, none, func(s *scene) {
+	{"a refresh token is used twice", lives, dies, lives, dies, dies, expires, none, func(s *scene) {
 		stolen := s.tokens.RefreshToken
 		s.tokens = s.Refresh(stolen)
 		s.Clock.Advance(11 * time.Second) // past the grace window
@@ -97,10 +97,14 @@ var ends = []struct {
 			s.TB.Errorf("a refresh token worked twice: %+v", got)
 		}
 	}},
-	{"`key revoke KID`", lives, lives, lives, dies, fetched, none, func(s *scene) {
+	{"`revoke --all`", dies, dies, dies, dies, dies, expires, sent, func(s *scene) {
+		_, err := s.Revoker.RevokeAll(s.TB.Context(), "test")
+		s.check(err)
+	}},
+	{"`key revoke KID`", lives, lives, lives, dies, dies, fetched, none, func(s *scene) {
 		for _, k := range s.Ring.List() {
 			if k.State == "active" && k.Algorithm == "ES256" {
-				s.check(s.Ring.Revoke(s.TB.Context(), k.ID, "leaked"))
+				s.check(s.Revoker.RevokeKey(s.TB.Context(), s.Ring, k.ID, "leaked"))
 			}
 		}
 	}},
@@ -116,7 +120,7 @@ type scene struct {
 	tokens       authztest.Tokens
 	logouts      chan string // logout tokens that the SPA's backend received
 	api          *verify.Verifier
-	secret       string // of the resource server
+	follower     *api
 }
 
 func (s *scene) check(err error) {
@@ -140,14 +144,8 @@ func newScene(t *testing.T) *scene {
 	s.check(err)
 	c.BackchannelLogoutURI = receiver.URL + "/logout"
 	s.check(s.Store.UpdateClient(t.Context(), c))
-	id, err := clients.NewID(rand.Reader)
-	s.check(err)
-	s.secret = string(id)
-	s.check(s.Store.CreateResourceServer(t.Context(), clients.ResourceServer{ID: "api", Audience: authztest.Audience, SecretHash: sha256.Sum256([]byte(s.secret))}))
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { s.Handler.Run(ctx); close(done) }()
-	t.Cleanup(func() { stop(); <-done })
+	s.follower = registerAPI(s.Server, "api", authztest.Audience)
+	run(t, s.Server)
 
 	s.alice = s.User("alice").ID
 	s.browser = s.Browser()
@@ -213,7 +211,7 @@ func (s *scene) introspects() bool {
 	r, err := http.NewRequestWithContext(s.TB.Context(), "POST", s.URL+"/introspect", strings.NewReader(url.Values{"token": {s.tokens.AccessToken}}.Encode()))
 	s.check(err)
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	r.SetBasicAuth("api", s.secret)
+	r.SetBasicAuth("api", url.QueryEscape(s.follower.secret))
 	resp, err := http.DefaultClient.Do(r)
 	s.check(err)
 	defer resp.Body.Close()
@@ -239,7 +237,12 @@ func TestEnds(t *testing.T) {
 			if !s.accepted() || !s.introspects() || s.UserInfo(s.tokens.AccessToken) != http.StatusOK || s.owed() {
 				t.Fatal("before the event all must be well")
 			}
+			if s.follower.follow() != http.StatusOK || s.follower.refuses(s.tokens.AccessToken) {
+				t.Fatal("before the event the feed must say nothing")
+			}
+			tokens := []string{s.tokens.AccessToken}
 			row.do(s)
+			tokens = append(tokens, s.tokens.AccessToken)
 			cell := func(what, want string, alive bool) {
 				t.Helper()
 				if expected := want == lives; alive != expected {
@@ -265,6 +268,14 @@ func TestEnds(t *testing.T) {
 					t.Errorf("after it fetched the keys: the new token: %v, the old one accepted: %t", err, s.accepted())
 				}
 			}
+			for _, token := range tokens {
+				if row.followed == lives {
+					s.follower.snapshot()
+					cell("an API that follows", row.followed, !s.follower.refuses(token))
+				} else {
+					cell("an API that follows", row.followed, !s.follower.awaitRefusal(token))
+				}
+			}
 			cell("userinfo", row.online, s.UserInfo(s.tokens.AccessToken) == http.StatusOK)
 			cell("introspection", row.online, s.introspects())
 			// Another app shows whether the session lives.
@@ -287,9 +298,9 @@ func TestEnds(t *testing.T) {
 // SOLEGATE_TEST_UPDATE=1 to write the table.
 func TestEndsInREADME(t *testing.T) {
 	var b strings.Builder
-	b.WriteString("<!-- ends:begin -->\n| event | login session | refresh tokens | codes on their way | userinfo, introspection | access tokens at an API that verifies locally | logout token |\n|---|---|---|---|---|---|---|\n")
+	b.WriteString("<!-- ends:begin -->\n| event | login session | refresh tokens | codes on their way | userinfo, introspection | access tokens at an API that follows the feed | at one that does not | logout token |\n|---|---|---|---|---|---|---|---|\n")
 	for _, r := range ends {
-		fmt.Fprintf(&b, "| %s |\n", strings.Join([]string{r.event, r.session, r.refresh, r.code, r.online, r.offline, r.logout}, " | "))
+		fmt.Fprintf(&b, "| %s |\n", strings.Join([]string{r.event, r.session, r.refresh, r.code, r.online, r.followed, r.offline, r.logout}, " | "))
 	}
 	b.WriteString("<!-- ends:end -->")
 	path := filepath.Join("..", "README.md")

@@ -25,6 +25,7 @@ type metadata struct {
 	PAREndpoint           string   `json:"pushed_authorization_request_endpoint"`
 	RevocationEndpoint    string   `json:"revocation_endpoint"`
 	IntrospectionEndpoint string   `json:"introspection_endpoint"`
+	FeedEndpoint          string   `json:"solegate_feed_endpoint"` // see keys/verify/feed
 	UserinfoEndpoint      string   `json:"userinfo_endpoint"`
 	EndSessionEndpoint    string   `json:"end_session_endpoint"`
 	JWKSURI               string   `json:"jwks_uri"`
@@ -76,6 +77,7 @@ func (s *Server) prepareMetadata() document {
 		PAREndpoint:           s.Issuer + "/par",
 		RevocationEndpoint:    s.Issuer + "/revoke",
 		IntrospectionEndpoint: s.Issuer + "/introspect",
+		FeedEndpoint:          s.Issuer + "/feed",
 		UserinfoEndpoint:      s.Issuer + "/userinfo",
 		EndSessionEndpoint:    s.Issuer + "/logout",
 		JWKSURI:               s.Issuer + "/jwks",

@@ -23,6 +23,7 @@ import (
 
 	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/backchannel"
+	"github.com/solegate/solegate/authz/feed"
 	"github.com/solegate/solegate/authz/login"
 	"github.com/solegate/solegate/authz/login/password"
 	"github.com/solegate/solegate/authz/oauth"
@@ -46,6 +47,7 @@ type Server struct {
 	pages    *pages.Pages
 	provider *provider.Provider
 	revoker  *revocation.Revoker
+	feed     *feed.Hub
 	logouts  *backchannel.Sender
 	nonces   *dpop.Nonces             // the same at every server of the store
 	recent   recent                   // clients that asked for tokens a moment ago
@@ -61,7 +63,7 @@ func New(_ context.Context, c Config) (*Server, error) {
 	}
 	s := &Server{Config: c, log: c.Log, audit: audit.New(c.Log), pages: pages.New()}
 	queue := backchannel.NewQueue(c.Store, c.Log, c.Now)
-	s.revoker = revocation.New(c.Store, s.audit, c.Now, queue)
+	s.revoker = revocation.New(revocation.Config{Store: c.Store, Audit: s.audit, TokenLife: c.Lifetimes.AccessToken, Notify: queue, Now: c.Now, Rand: c.Rand})
 	var err error
 	if s.logouts, err = backchannel.NewSender(backchannel.Config{
 		Issuer: c.Issuer, Development: c.Development, Networks: c.LogoutNetworks,
@@ -84,11 +86,18 @@ func New(_ context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	if s.provider, err = provider.New(provider.Config{
-		Issuer: c.Issuer, Grants: c.Store, Revoker: s.revoker, Ring: c.Ring, Audit: s.audit,
+		Issuer: c.Issuer, Grants: c.Store, Ring: c.Ring, Revoker: s.revoker,
 		AccessTokenAlg: c.AccessTokenAlg,
 		AccessToken:    c.Lifetimes.AccessToken, IDToken: c.Lifetimes.IDToken, Code: c.Lifetimes.Code,
 		RefreshIdle: c.Lifetimes.RefreshIdle, RefreshLife: c.Lifetimes.RefreshLife, RefreshGrace: c.Lifetimes.RefreshGrace,
 		Now: c.Now, Rand: c.Rand,
+	}); err != nil {
+		return nil, err
+	}
+	if s.feed, err = feed.New(feed.Config{
+		Issuer: c.Issuer, Store: c.Store, Heartbeat: c.FeedHeartbeat, Log: c.Log, Now: c.Now,
+		Sign:   func(typ string, claims []byte) (string, error) { return c.Ring.Sign(c.AccessTokenAlg, typ, claims) },
+		Signer: func() string { return c.Ring.Signer(c.AccessTokenAlg) }, Reload: c.Ring.Reload,
 	}); err != nil {
 		return nil, err
 	}
@@ -122,6 +131,10 @@ func (s *Server) routes() {
 	handle("POST /userinfo", s.userinfo)
 	handle("OPTIONS /userinfo", s.preflight)
 	handle("POST /introspect", s.introspect)
+	handle("GET /feed", s.feedStream)
+	handle("POST /feed", s.feedStream)
+	handle("GET /feed/snapshot", s.feedSnapshot)
+	handle("POST /feed/snapshot", s.feedSnapshot)
 
 	handle("GET /.well-known/openid-configuration", s.serveMetadata)
 	handle("GET /.well-known/oauth-authorization-server", s.serveMetadata)
@@ -159,16 +172,23 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Run does the work between requests until ctx ends: it keeps the key ring's
-// schedule, sweeps what has expired, and delivers logout tokens. It returns
-// ctx's error.
+// schedule, sweeps what has expired, delivers logout tokens, and follows the
+// store for the revocation feed, whose streams end with it. It returns ctx's
+// error.
 func (s *Server) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	work.Go(func() { s.Ring.Run(ctx) })
 	work.Go(func() { s.sweep(ctx) })
+	work.Go(func() { s.feed.Run(ctx) })
 	work.Go(func() { s.logouts.Run(ctx) })
 	work.Wait()
 	return ctx.Err()
 }
+
+// EndStreams ends the streams of the revocation feed, which would go on for
+// ever. Call it when the server shuts down, so that it need not wait for them
+// (http.Server.RegisterOnShutdown).
+func (s *Server) EndStreams() { s.feed.End() }
 
 // sweepEvery and sweepLimit bound what expired records cost: a sweep removes
 // little at a time and comes back.
@@ -258,6 +278,9 @@ func (c *Config) Problems() []Problem {
 	}
 	if text := checkIssuer(c.Issuer, c.Development); text != "" {
 		problems = append(problems, Problem{"issuer", text})
+	}
+	if c.FeedHeartbeat < 0 || c.FeedHeartbeat > time.Minute {
+		problems = append(problems, Problem{"feed_heartbeat", fmt.Sprintf("%s is not between 1s and 1m", c.FeedHeartbeat)})
 	}
 	l := &c.Lifetimes
 	for _, d := range []struct {

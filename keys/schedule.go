@@ -155,7 +155,8 @@ var ErrNoKey = errors.New("no such key; see: solegate key list")
 // Revoke withdraws a key that leaked: it is unpublished, signs nothing any
 // more and nothing it signed is accepted here. Its successor, the next key or
 // a new one, signs at once. APIs refuse the key's tokens as soon as they fetch
-// the set again.
+// the set again; those that follow the feed must be told of it before, which
+// revocation.Revoker.RevokeKey does.
 func (r *Ring) Revoke(ctx context.Context, kid, reason string) error {
 	err := r.update(ctx, func(ring *storage.KeyRing) (bool, error) {
 		now := r.config.Now()

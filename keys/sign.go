@@ -124,6 +124,14 @@ func decode(text string) ([]byte, error) {
 	return b64.Strict().DecodeString(text)
 }
 
+// Signer returns the kid of the key that Sign would sign with now, or "".
+func (r *Ring) Signer(a Algorithm) string {
+	if k := r.snap.Load().active(a, r.config.Now()); k != nil {
+		return k.ID
+	}
+	return ""
+}
+
 // Sign signs claims, a JSON object, and returns the JWS in compact form with
 // alg, kid and typ in its header (RFC 7515 §7.1).
 func (r *Ring) Sign(a Algorithm, typ string, claims []byte) (string, error) {

@@ -210,6 +210,7 @@ type Store interface {
 	Counters
 	Replays
 	Logouts
+	Events
 
 	// Ready answers nil when the store can read and write now.
 	Ready(ctx context.Context) error
@@ -217,8 +218,8 @@ type Store interface {
 	// Sweep removes at most limit records that nothing can need at now:
 	// grants past Expires (and codes never redeemed past CodeExpires by an
 	// hour), sessions past Expires, counters of past windows, what Once
-	// remembers, and logouts past their time. It returns how many; fewer than
-	// limit means that nothing is left. The space is reused.
+	// remembers, logouts and events past their time. It returns
+	// how many; fewer than limit means that nothing is left. The space is reused.
 	// An engine that removes records when their time has come, by a clock of
 	// its own, leaves it nothing to do.
 	Sweep(ctx context.Context, now time.Time, limit int) (int, error)

@@ -21,6 +21,7 @@ type Event struct {
 	User    storage.UserID
 	Session storage.SessionID
 	Grant   storage.GrantID
+	Key     string // kid
 	// RedirectURI is the one that was refused, shortened to 256 bytes.
 	RedirectURI string
 	// Origin is the web origin that was refused, shortened to 256 bytes.
@@ -50,6 +51,7 @@ func (l *Log) Record(ctx context.Context, e Event) {
 	add("user", string(e.User))
 	add("session", string(e.Session))
 	add("grant", string(e.Grant))
+	add("key", e.Key)
 	add("redirect_uri", shorten(e.RedirectURI))
 	add("origin", shorten(e.Origin))
 	if e.Address.IsValid() {

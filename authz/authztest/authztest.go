@@ -172,7 +172,7 @@ func (s *Server) start(options []func(*authz.Config)) {
 	check(tb, err)
 	log := slog.New(slog.NewJSONHandler(s.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	// An operator's, beside the server: it adds to the same queue.
-	s.Revoker = revocation.New(s.Store, audit.New(log), s.now, backchannel.NewQueue(s.Store, log, s.now))
+	s.Revoker = operator(s.Store, log, s.now)
 	s.Password, err = password.New(Quick, nil)
 	check(tb, err)
 
@@ -193,6 +193,16 @@ func (s *Server) start(options []func(*authz.Config)) {
 	s.Handler, err = authz.New(tb.Context(), c)
 	check(tb, err)
 	handler = s.Handler
+}
+
+// Operator returns what the command line ends things with, in another process
+// than the server.
+func Operator(store storage.Store, now func() time.Time) *revocation.Revoker {
+	return operator(store, slog.New(slog.DiscardHandler), now)
+}
+
+func operator(store storage.Store, log *slog.Logger, now func() time.Time) *revocation.Revoker {
+	return revocation.New(revocation.Config{Store: store, Audit: audit.New(log), TokenLife: 5 * time.Minute, Now: now, Notify: backchannel.NewQueue(store, log, now)})
 }
 
 // AddUser makes an account with Password and returns it.

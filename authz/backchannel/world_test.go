@@ -100,7 +100,7 @@ func (w *world) logger() *slog.Logger {
 
 func (w *world) process(s storage.Store) (*Queue, *revocation.Revoker) {
 	q := NewQueue(s, w.logger(), w.clock)
-	return q, revocation.New(s, audit.New(w.logger()), w.clock, q)
+	return q, revocation.New(revocation.Config{Store: s, Audit: audit.New(w.logger()), Now: w.clock, Notify: q})
 }
 
 // session makes a login session with a redeemed grant at each of the clients.

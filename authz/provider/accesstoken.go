@@ -35,8 +35,11 @@ type AccessToken struct {
 	// Grant is empty in a token that a client got for itself.
 	Grant        storage.GrantID `json:"grant_id,omitempty"`
 	Confirmation *Confirmation   `json:"cnf,omitempty"`
-	// ClientEpoch is the client's, in a token that it got for itself: no grant
-	// remembers it. See clients.Client.
+	// UserEpoch and ClientEpoch are those of the user and the client when the
+	// grant was good: an event that ends all of either names the first that is
+	// good again. In a token that a client got for itself it is all that ends
+	// it.
+	UserEpoch   uint64 `json:"user_epoch,omitempty"`
 	ClientEpoch uint64 `json:"client_epoch,omitempty"`
 }
 
@@ -81,6 +84,7 @@ func (s strategy) GenerateAccessToken(ctx context.Context, _ fosite.Requester) (
 			w.accessExpires = earlier(w.accessExpires, w.standing.Session.Expires)
 		}
 		t.Subject, t.Session, t.Grant = g.User, g.Session, g.ID
+		t.UserEpoch, t.ClientEpoch = w.standing.User.Epoch, g.Epoch
 		t.AuthTime, t.ACR, t.AMR = unix(g.AuthTime), g.ACR, g.AMR
 	}
 	t.ExpiresAt = w.accessExpires.Unix()

@@ -37,7 +37,6 @@ import (
 	"github.com/ory/fosite/handler/oauth2"
 	"github.com/ory/fosite/handler/pkce"
 
-	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/oauth"
 	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/clients"
@@ -49,9 +48,8 @@ import (
 type Config struct {
 	Issuer  string
 	Grants  storage.Grants
-	Revoker *revocation.Revoker
 	Ring    *keys.Ring
-	Audit   *audit.Log
+	Revoker *revocation.Revoker
 
 	// AccessTokenAlg signs access tokens.
 	AccessTokenAlg keys.Algorithm
@@ -78,8 +76,8 @@ type Provider struct {
 
 // New returns a Provider.
 func New(c Config) (*Provider, error) {
-	if c.Issuer == "" || c.Grants == nil || c.Revoker == nil || c.Ring == nil || c.Audit == nil || c.Now == nil {
-		return nil, errors.New("provider: Issuer, Grants, Revoker, Ring, Audit and Now are required")
+	if c.Issuer == "" || c.Grants == nil || c.Ring == nil || c.Revoker == nil || c.Now == nil {
+		return nil, errors.New("provider: Issuer, Grants, Ring, Revoker and Now are required")
 	}
 	for _, life := range []time.Duration{c.AccessToken, c.IDToken, c.Code, c.RefreshIdle, c.RefreshLife} {
 		if life <= 0 {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/ory/fosite"
 
-	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/oauth"
 	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/clients"
@@ -32,6 +31,7 @@ type work struct {
 	generation uint64            // of the refresh token that was presented
 	redeem     bool              // fosite invalidated the code
 	rotate     bool              // fosite rotated the refresh token
+	announced  bool              // the APIs were told that the grant ends
 	scope      []string          // of this access token: the grant's, or less
 	audience   string            // of this access token
 	jkt        string            // of the key that was proved, or empty
@@ -137,6 +137,9 @@ func (w *work) redeemable(ctx context.Context) (*storage.Standing, error) {
 		return nil, err
 	}
 	if !st.Grant.RedeemedAt.IsZero() {
+		if err := w.announce(ctx, storage.ReasonCodeReuse); err != nil {
+			return nil, err
+		}
 		return nil, w.spend(ctx)
 	}
 	if err := w.bound(badCode); err != nil {
@@ -168,6 +171,12 @@ func (w *work) refreshable(ctx context.Context) (*storage.Standing, error) {
 	}
 	w.generation = generation
 	if err := revocation.Live(*st, w.client, w.now); err != nil {
+		if errors.Is(err, revocation.ErrGrantRevoked) && g.RevokedFor == storage.ReasonRefreshReuse {
+			// Perhaps by a process that died before it told the APIs.
+			if err := w.announce(ctx, g.RevokedFor); err != nil {
+				return nil, err
+			}
+		}
 		return nil, oauth.Errorf(oauth.InvalidGrant, badRefresh, "grant %s: %w", id, err)
 	}
 	key := w.bound(badRefresh)
@@ -179,13 +188,18 @@ func (w *work) refreshable(ctx context.Context) (*storage.Standing, error) {
 	} else if again {
 		// Within the grace window the same client asks again. With another
 		// key it is not the same one: the token was stolen.
-		if err := w.provider.Revoker.RevokeGrant(ctx, id, storage.ReasonRefreshReuse); err != nil {
+		if err := w.provider.Revoker.EndGrant(ctx, g, storage.ReasonRefreshReuse); err != nil {
 			return nil, unavailable(err)
 		}
 		return nil, key
 	}
 	// The store decides, atomically, and revokes the family; to sign tokens
-	// first would be work for a thief.
+	// first would be work for a thief. The APIs are told before it does.
+	if generation < g.Generation {
+		if err := w.announce(ctx, storage.ReasonRefreshReuse); err != nil {
+			return nil, err
+		}
+	}
 	return nil, w.spend(ctx)
 }
 
@@ -234,7 +248,12 @@ func (w *work) spend(ctx context.Context) error {
 		if refusal == badCode {
 			reason = storage.ReasonCodeReuse
 		}
-		w.reused(ctx, reason)
+		p.Revoker.RecordReuse(ctx, g, reason)
+		if !w.announced {
+			if err := w.announce(ctx, reason); err != nil {
+				return err
+			}
+		}
 		return oauth.Errorf(oauth.InvalidGrant, refusal, "grant %s: %s", g.ID, reason)
 	case errors.Is(err, storage.ErrNotFound), errors.Is(err, storage.ErrExpired), errors.Is(err, storage.ErrRevoked):
 		return oauth.Errorf(oauth.InvalidGrant, refusal, "grant %s: %w", g.ID, err)
@@ -242,11 +261,15 @@ func (w *work) spend(ctx context.Context) error {
 	return unavailable(err)
 }
 
-// reused writes down that the store revoked the grant because of what was
-// presented.
-func (w *work) reused(ctx context.Context, reason string) {
-	g := w.standing.Grant
-	w.provider.Audit.Record(ctx, audit.Event{What: "grant revoked", Client: g.Client, User: g.User, Session: g.Session, Grant: g.ID, Reason: reason})
+// announce tells the APIs that the grant ends because of what was presented. It
+// comes before the store is asked wherever the reuse can be seen in what was
+// read; where only the store sees it, because two came at once, right after.
+func (w *work) announce(ctx context.Context, reason string) error {
+	if err := w.provider.Revoker.AnnounceGrant(ctx, w.standing.Grant, reason); err != nil {
+		return unavailable(err)
+	}
+	w.announced = true
+	return nil
 }
 
 func (w *work) refreshTokenGranted() bool {

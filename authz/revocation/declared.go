@@ -33,25 +33,26 @@ func (r *Revoker) DeclareClient(ctx context.Context, want clients.Client) (befor
 	switch {
 	case before.ID == "":
 	case want.Disabled && !before.Disabled:
-		r.audit.Record(ctx, audit.Event{What: "client disabled", Client: want.ID, Reason: reason})
+		r.Audit.Record(ctx, audit.Event{What: "client disabled", Client: want.ID, Reason: reason})
 	case before.Disabled && !want.Disabled:
-		r.audit.Record(ctx, audit.Event{What: "client enabled", Client: want.ID, Reason: reason})
+		r.Audit.Record(ctx, audit.Event{What: "client enabled", Client: want.ID, Reason: reason})
 	}
 	return before, nil
 }
 
 func (r *Revoker) declare(ctx context.Context, want clients.Client) (before clients.Client, err error) {
-	now := r.now()
+	now := r.Now()
 	want.Declared = true
-	before, err = r.store.Client(ctx, want.ID)
+	before, err = r.Store.Client(ctx, want.ID)
 	if errors.Is(err, storage.ErrNotFound) {
 		want.CreatedAt, want.UpdatedAt, want.Epoch = now, now, uint64(now.UnixMicro())
-		return clients.Client{}, r.store.CreateClient(ctx, want)
+		return clients.Client{}, r.Store.CreateClient(ctx, want)
 	} else if err != nil {
 		return before, err
 	}
 	want.CreatedAt, want.UpdatedAt, want.Epoch, want.Version = before.CreatedAt, before.UpdatedAt, before.Epoch, before.Version
-	if before.EndsGrants(want) {
+	ends := before.EndsGrants(want)
+	if ends {
 		want.Epoch++
 	}
 	// Who comes second has nothing to write. So nobody is beaten twice to the
@@ -59,8 +60,13 @@ func (r *Revoker) declare(ctx context.Context, want clients.Client) (before clie
 	if reflect.DeepEqual(want, before) {
 		return before, nil
 	}
+	if ends {
+		if err := r.announceClient(ctx, want, "disabled"); err != nil {
+			return before, err
+		}
+	}
 	want.UpdatedAt = now
-	return before, r.store.UpdateClient(ctx, want)
+	return before, r.Store.UpdateClient(ctx, want)
 }
 
 // UndeclareClient disables a client that is no longer in the configuration
@@ -70,17 +76,20 @@ func (r *Revoker) declare(ctx context.Context, want clients.Client) (before clie
 func (r *Revoker) UndeclareClient(ctx context.Context, id clients.ID) (done bool, err error) {
 	var before clients.Client
 	for try := 1; ; try++ {
-		before, err = r.store.Client(ctx, id)
+		before, err = r.Store.Client(ctx, id)
 		if errors.Is(err, storage.ErrNotFound) || err == nil && !before.Declared {
 			return false, nil
 		}
 		if err == nil {
 			c := before
-			c.Declared, c.Disabled, c.UpdatedAt = false, true, r.now()
+			c.Declared, c.Disabled, c.UpdatedAt = false, true, r.Now()
 			if !before.Disabled { // else its grants have ended before
 				c.Epoch++
+				err = r.announceClient(ctx, c, "disabled")
 			}
-			err = r.store.UpdateClient(ctx, c)
+			if err == nil {
+				err = r.Store.UpdateClient(ctx, c)
+			}
 		}
 		if try == tries || !changedMeanwhile(err) {
 			break
@@ -90,7 +99,7 @@ func (r *Revoker) UndeclareClient(ctx context.Context, id clients.ID) (done bool
 		return false, fmt.Errorf("undeclare client: %w", err)
 	}
 	if !before.Disabled {
-		r.audit.Record(ctx, audit.Event{What: "client disabled", Client: id, Reason: "it is no longer in the configuration file"})
+		r.Audit.Record(ctx, audit.Event{What: "client disabled", Client: id, Reason: "it is no longer in the configuration file"})
 	}
 	return true, nil
 }

@@ -1,20 +1,26 @@
-// Package revocation is the one way to end things: users, sessions, clients
-// and grants. There is no second way, but for a code or a refresh token that is
-// used twice: the store ends its grant in the step that sees it. What it ends
-// stays ended: each method returns only after the store has it, and writes an
-// audit event.
+// Package revocation is the one way to end things: users, sessions, clients,
+// grants and keys. There is no second way. What it ends stays ended: each method
+// returns only after the store has it, and writes an audit event.
+//
+// Each end is announced to the APIs by an event of the store, which is appended
+// first; see [storage.Events] for why that order is the safe one. With an error
+// it may be that the event is there and the end is not: tokens are refused then
+// for the minutes that they live, and doing it again ends it.
 //
 // The opposite question, whether a grant is good now, is [Live].
 package revocation
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/keys/verify/feed"
 	"github.com/solegate/solegate/storage"
 )
 
@@ -72,12 +78,29 @@ func Blocked(u storage.User, now time.Time) bool {
 	return u.Block != nil && (u.Block.Until.IsZero() || now.Before(u.Block.Until))
 }
 
-// Revoker ends things.
+// Config is what a [Revoker] is made of. Store and Audit are required.
+type Config struct {
+	Store Store
+	Audit *audit.Log
+
+	// TokenLife is the longest life of an access token: an hour, which is the
+	// most that there can be, if zero. Events are kept for as long, and
+	// [keys.Skew].
+	TokenLife time.Duration
+
+	// Notify is told of the ends of sessions; nil tells nobody.
+	Notify Notifier
+
+	// Now and Rand are the clock and the source of randomness; nil means the
+	// real ones.
+	Now  func() time.Time
+	Rand io.Reader
+}
+
+// Revoker ends things. It is safe for concurrent use.
 type Revoker struct {
-	store  Store
-	audit  *audit.Log
-	now    func() time.Time
-	notify Notifier
+	Config
+	reminded reminded
 }
 
 // Notifier is told of every end of a login session, before and after.
@@ -94,100 +117,140 @@ type Store interface {
 	storage.Users
 	storage.Sessions
 	storage.Grants
+	storage.Events
 }
 
-// New returns a Revoker. now is the clock; nil for n tells nobody.
-func New(s Store, a *audit.Log, now func() time.Time, n Notifier) *Revoker {
-	return &Revoker{store: s, audit: a, now: now, notify: n}
+// New returns a Revoker.
+func New(c Config) *Revoker {
+	if c.TokenLife == 0 {
+		c.TokenLife = time.Hour
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Rand == nil {
+		c.Rand = rand.Reader
+	}
+	return &Revoker{Config: c}
 }
 
 // BlockUser refuses the user's logins and refreshes until the given time (the
 // zero time: until it is lifted) and ends all of the user's sessions and
-// grants. Access tokens already issued live out their few minutes.
+// grants. Access tokens already issued are refused by the APIs that follow the
+// feed, and elsewhere live out their few minutes.
 func (r *Revoker) BlockUser(ctx context.Context, id storage.UserID, reason string, until time.Time) error {
-	now := r.now()
-	err := r.ends(ctx, id, "", func() error {
-		return r.user(ctx, id, func(u *storage.User) {
-			u.Block = &storage.Block{Reason: reason, At: now, Until: until}
-			u.Epoch++
-		})
+	now := r.Now()
+	err := r.endUser(ctx, id, feed.ReasonBlocked, func(u *storage.User) {
+		u.Block = &storage.Block{Reason: reason, At: now, Until: until}
 	})
 	return r.record(ctx, err, "block user", audit.Event{What: "user blocked", User: id, Reason: reason})
 }
 
 // UnblockUser lets the user log in again. What was ended stays ended.
 func (r *Revoker) UnblockUser(ctx context.Context, id storage.UserID) error {
-	err := r.user(ctx, id, func(u *storage.User) { u.Block = nil })
+	err := r.user(ctx, id, "", func(u *storage.User) { u.Block = nil })
 	return r.record(ctx, err, "unblock user", audit.Event{What: "user unblocked", User: id})
 }
 
 // RevokeUser ends all of the user's sessions and grants. The user may log in
 // again.
 func (r *Revoker) RevokeUser(ctx context.Context, id storage.UserID, reason string) error {
-	err := r.ends(ctx, id, "", func() error {
-		return r.user(ctx, id, func(u *storage.User) { u.Epoch++ })
-	})
+	err := r.endUser(ctx, id, "revoked", func(*storage.User) {})
 	return r.record(ctx, err, "revoke user", audit.Event{What: "user revoked", User: id, Reason: reason})
 }
 
 // SetPassword stores the encoded Argon2id hash and ends all of the user's
 // sessions and grants: whoever knew the old password is out.
 func (r *Revoker) SetPassword(ctx context.Context, id storage.UserID, encoded string) error {
-	err := r.ends(ctx, id, "", func() error {
-		return r.user(ctx, id, func(u *storage.User) {
-			u.Password = encoded
-			u.Epoch++
-		})
-	})
+	err := r.endUser(ctx, id, "password changed", func(u *storage.User) { u.Password = encoded })
 	return r.record(ctx, err, "set password", audit.Event{What: "password changed", User: id})
 }
 
 // RemoveUser removes the account; its sessions and grants are dead with it.
 func (r *Revoker) RemoveUser(ctx context.Context, id storage.UserID) error {
-	err := r.ends(ctx, id, "", func() error { return r.store.RemoveUser(ctx, id) })
+	err := r.ends(ctx, id, "", func() error {
+		if _, err := r.Store.User(ctx, id); err != nil {
+			return err
+		}
+		// It never comes back, whatever happens between here and there.
+		if err := r.announce(ctx, storage.Event{Kind: storage.EventUser, Subject: string(id), Epoch: lastEpoch, Reason: feed.ReasonRemoved}); err != nil {
+			return err
+		}
+		return r.Store.RemoveUser(ctx, id)
+	})
 	return r.record(ctx, err, "remove user", audit.Event{What: "user removed", User: id})
 }
 
+// lastEpoch is above every epoch that a token can have, and exact in every
+// reader of JSON.
+const lastEpoch = 1<<53 - 1
+
 // DisableClient refuses every request of the client and ends its grants.
 func (r *Revoker) DisableClient(ctx context.Context, id clients.ID) error {
-	err := r.client(ctx, id, func(c *clients.Client) {
-		c.Disabled = true
-		c.Epoch++
-	})
+	err := r.client(ctx, id, "disabled", func(c *clients.Client) { c.Disabled = true })
 	return r.record(ctx, err, "disable client", audit.Event{What: "client disabled", Client: id})
 }
 
 // EnableClient lets the client start again. What was ended stays ended.
 func (r *Revoker) EnableClient(ctx context.Context, id clients.ID) error {
-	err := r.client(ctx, id, func(c *clients.Client) { c.Disabled = false })
+	err := r.client(ctx, id, "", func(c *clients.Client) { c.Disabled = false })
 	return r.record(ctx, err, "enable client", audit.Event{What: "client enabled", Client: id})
 }
 
 // RemoveClient removes the client; its grants are dead with it.
 func (r *Revoker) RemoveClient(ctx context.Context, id clients.ID) error {
-	err := r.store.RemoveClient(ctx, id)
+	// Disabled first: nothing is issued to it between the event and the end,
+	// and one that is registered later by its name is another one.
+	err := r.client(ctx, id, "removed", func(c *clients.Client) { c.Disabled = true })
+	if err == nil {
+		err = r.Store.RemoveClient(ctx, id)
+	}
 	return r.record(ctx, err, "remove client", audit.Event{What: "client removed", Client: id})
 }
 
-// RevokeGrant ends one grant: its refresh tokens, and userinfo and
-// introspection for its access tokens.
+// RevokeGrant ends one grant: its refresh tokens, and its access tokens at
+// userinfo, introspection and the APIs that follow the feed.
 func (r *Revoker) RevokeGrant(ctx context.Context, id storage.GrantID, reason string) error {
-	err := r.store.RevokeGrant(ctx, id, r.now(), reason)
-	return r.record(ctx, err, "revoke grant", audit.Event{What: "grant revoked", User: id.User(), Session: id.Session(), Grant: id, Reason: reason})
+	st, err := r.Store.Standing(ctx, id, "")
+	if err != nil {
+		return r.record(ctx, err, "revoke grant", audit.Event{})
+	}
+	return r.EndGrant(ctx, st.Grant, reason)
+}
+
+// EndGrant is RevokeGrant for who has read the grant a moment ago.
+func (r *Revoker) EndGrant(ctx context.Context, g storage.Grant, reason string) error {
+	err := r.AnnounceGrant(ctx, g, reason)
+	if err == nil {
+		err = r.Store.RevokeGrant(ctx, g.ID, r.Now(), reason)
+	}
+	return r.record(ctx, err, "revoke grant", audit.Event{What: "grant revoked", Client: g.Client, User: g.User, Session: g.Session, Grant: g.ID, Reason: reason})
 }
 
 // EndSession ends a login session and with it all of its grants.
 func (r *Revoker) EndSession(ctx context.Context, id storage.SessionID, reason string) error {
-	err := r.ends(ctx, id.User(), id, func() error { return r.store.EndSession(ctx, id, r.now()) })
+	err := r.ends(ctx, id.User(), id, func() error {
+		s, _, err := r.Store.SessionUser(ctx, id)
+		if err != nil {
+			return err
+		}
+		if s.EndedAt.IsZero() { // else it was announced: whoever signs out twice says nothing new
+			if err := r.announce(ctx, storage.Event{Kind: storage.EventSession, Subject: string(id), Reason: "ended"}); err != nil {
+				return err
+			}
+		}
+		return r.Store.EndSession(ctx, id, r.Now())
+	})
 	return r.record(ctx, err, "end session", audit.Event{What: "session ended", Session: id, Reason: reason})
 }
 
-// ends announces the end of session s of u, or of all of them, and does it.
+// ends tells the Notifier of the end of session s of u, or of all of them, and
+// does it.
 func (r *Revoker) ends(ctx context.Context, u storage.UserID, s storage.SessionID, do func() error) error {
-	if r.notify == nil {
+	if r.Notify == nil {
 		return do()
 	}
-	ended := r.notify.Ending(ctx, u, s)
+	ended := r.Notify.Ending(ctx, u, s)
 	if err := do(); err != nil {
 		return err
 	}
@@ -199,7 +262,7 @@ func (r *Revoker) record(ctx context.Context, err error, doing string, e audit.E
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	r.audit.Record(ctx, e)
+	r.Audit.Record(ctx, e)
 	return nil
 }
 
@@ -207,29 +270,49 @@ func (r *Revoker) record(ctx context.Context, err error, doing string, e audit.E
 // the record in between.
 const tries = 10
 
-func (r *Revoker) user(ctx context.Context, id storage.UserID, change func(*storage.User)) error {
+// endUser changes the user and ends all sessions and grants.
+func (r *Revoker) endUser(ctx context.Context, id storage.UserID, word string, change func(*storage.User)) error {
+	return r.ends(ctx, id, "", func() error { return r.user(ctx, id, word, change) })
+}
+
+// user changes the user. With a word for the feed it begins a new epoch, which
+// is announced first.
+func (r *Revoker) user(ctx context.Context, id storage.UserID, word string, change func(*storage.User)) error {
 	for try := 1; ; try++ {
-		u, err := r.store.User(ctx, id)
+		u, err := r.Store.User(ctx, id)
 		if err != nil {
 			return err
 		}
+		if word != "" {
+			u.Epoch++
+			if err := r.announce(ctx, storage.Event{Kind: storage.EventUser, Subject: string(id), Epoch: u.Epoch, Reason: word}); err != nil {
+				return err
+			}
+		}
 		change(&u)
-		u.UpdatedAt = r.now()
-		if err = r.store.UpdateUser(ctx, u); !errors.Is(err, storage.ErrConflict) || try == tries {
+		u.UpdatedAt = r.Now()
+		if err = r.Store.UpdateUser(ctx, u); !errors.Is(err, storage.ErrConflict) || try == tries {
 			return err
 		}
 	}
 }
 
-func (r *Revoker) client(ctx context.Context, id clients.ID, change func(*clients.Client)) error {
+// client is user for a client.
+func (r *Revoker) client(ctx context.Context, id clients.ID, word string, change func(*clients.Client)) error {
 	for try := 1; ; try++ {
-		c, err := r.store.Client(ctx, id)
+		c, err := r.Store.Client(ctx, id)
 		if err != nil {
 			return err
 		}
+		if word != "" {
+			c.Epoch++
+			if err := r.announceClient(ctx, c, word); err != nil {
+				return err
+			}
+		}
 		change(&c)
-		c.UpdatedAt = r.now()
-		if err = r.store.UpdateClient(ctx, c); !errors.Is(err, storage.ErrConflict) || try == tries {
+		c.UpdatedAt = r.Now()
+		if err = r.Store.UpdateClient(ctx, c); !errors.Is(err, storage.ErrConflict) || try == tries {
 			return err
 		}
 	}

@@ -12,24 +12,24 @@ import (
 )
 
 func (a *app) key() *cobra.Command {
-	with := func(cmd *cobra.Command, do func(context.Context, *keys.Ring) error) error {
+	with := func(cmd *cobra.Command, do func(context.Context, *operator, *keys.Ring) error) error {
 		return a.operate(cmd, func(ctx context.Context, o *operator) error {
 			ring, err := o.ring(ctx, o.store, slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 			if err != nil {
 				return err
 			}
-			return do(ctx, ring)
+			return do(ctx, o, ring)
 		})
 	}
 	list := &cobra.Command{Use: "list", Short: "List the signing keys", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		return with(cmd, func(_ context.Context, r *keys.Ring) error { return a.showKeys(r) })
+		return with(cmd, func(_ context.Context, _ *operator, r *keys.Ring) error { return a.showKeys(r) })
 	}}
 	rotate := &cobra.Command{Use: "rotate [ALG]", Short: "Publish the next key now; it signs in 15 minutes (default ES256)", Args: cobra.MaximumNArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		alg := keys.ES256
 		if len(args) == 1 {
 			alg = keys.Algorithm(args[0])
 		}
-		return with(cmd, func(ctx context.Context, r *keys.Ring) error {
+		return with(cmd, func(ctx context.Context, _ *operator, r *keys.Ring) error {
 			if err := r.Rotate(ctx, alg); err != nil {
 				return err
 			}
@@ -38,8 +38,8 @@ func (a *app) key() *cobra.Command {
 	}}
 	revoke := &cobra.Command{Use: "revoke KID", Short: "Withdraw a key that leaked, at once", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		reason, _ := cmd.Flags().GetString("reason")
-		return with(cmd, func(ctx context.Context, r *keys.Ring) error {
-			if err := r.Revoke(ctx, args[0], reason); err != nil {
+		return with(cmd, func(ctx context.Context, o *operator, r *keys.Ring) error {
+			if err := o.revoker.RevokeKey(ctx, r, args[0], reason); err != nil {
 				return fmt.Errorf("key %s: %w", args[0], err)
 			}
 			return a.showKeys(r)
@@ -47,7 +47,7 @@ func (a *app) key() *cobra.Command {
 	}}
 	revoke.Flags().String("reason", "revoked by an operator", "why, for the log")
 	reseal := &cobra.Command{Use: "reseal", Short: "Seal everything with the current master key; the previous ones are then needed no more", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		return with(cmd, func(ctx context.Context, r *keys.Ring) error {
+		return with(cmd, func(ctx context.Context, _ *operator, r *keys.Ring) error {
 			if err := r.Reseal(ctx); err != nil {
 				return err
 			}

@@ -91,6 +91,7 @@ func (a *app) run(ctx context.Context, c *configuration) error {
 		MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+	web.RegisterOnShutdown(handlerOf.EndStreams)
 	if web.TLSConfig, err = c.tls(log); err != nil {
 		return err
 	}
@@ -224,7 +225,7 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 // wins. A client that was declared once and is gone from the file is disabled,
 // and then the commands may change it.
 func (a *app) declare(ctx context.Context, c *configuration, store storage.Store, log *slog.Logger) error {
-	revoker := revocation.New(store, audit.New(log), time.Now, nil) // it ends clients, not sessions
+	revoker := revocation.New(revocation.Config{Store: store, Audit: audit.New(log), TokenLife: c.Lifetimes.AccessToken}) // it ends clients, not sessions
 	declared := map[clients.ID]bool{}
 	for _, settings := range c.Clients {
 		want, warnings, err := settings.client(c.Development)

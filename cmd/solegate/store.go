@@ -97,7 +97,9 @@ func (a *app) with(cmd *cobra.Command, ready func(*configuration) error, do func
 		return err
 	}
 	// Who is told of an end is written down here; a server tells them.
-	revoker := revocation.New(store, audit.New(log), time.Now, backchannel.NewQueue(store, log, time.Now))
+	revoker := revocation.New(revocation.Config{
+		Store: store, Audit: audit.New(log), TokenLife: c.Lifetimes.AccessToken, Notify: backchannel.NewQueue(store, log, time.Now),
+	})
 	err = do(ctx, &operator{c, store, revoker})
 	return errors.Join(err, store.Close())
 }

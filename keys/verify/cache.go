@@ -2,6 +2,7 @@ package verify
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,14 +15,19 @@ const shardCount = 16
 
 type shard struct {
 	mu      sync.RWMutex
-	entries map[[32]byte]entry
+	entries map[[32]byte]*entry
 	order   [][32]byte // a ring: the oldest gives way
 	next    int
 }
 
+// entry is a token that passed, and the key that it was signed with.
 type entry struct {
 	token *Token
 	key   *key
+
+	// What the feed knows is never part of what passed: it is asked each time.
+	checked atomic.Uint64         // the version of the feed's set that doesn't name the token; 0 for none
+	marks   atomic.Pointer[marks] // for the next time, once they were needed
 }
 
 // newCache returns a cache of about size tokens, or nil for none.
@@ -31,25 +37,25 @@ func newCache(size int) *cache {
 	}
 	c := &cache{}
 	for i := range c.shards {
-		c.shards[i].entries = map[[32]byte]entry{}
+		c.shards[i].entries = map[[32]byte]*entry{}
 		c.shards[i].order = make([][32]byte, (size+shardCount-1)/shardCount)
 	}
 	return c
 }
 
-func (c *cache) get(sum [32]byte) (*Token, *key) {
+func (c *cache) get(sum [32]byte) *entry {
 	if c == nil {
-		return nil, nil
+		return nil
 	}
 	s := &c.shards[sum[0]%shardCount]
 	s.mu.RLock()
 	e := s.entries[sum]
 	s.mu.RUnlock()
-	return e.token, e.key
+	return e
 }
 
-func (c *cache) put(sum [32]byte, t *Token, k *key, now time.Time) {
-	if c == nil || !now.Before(t.Expires) {
+func (c *cache) put(sum [32]byte, e *entry, now time.Time) {
+	if c == nil || !now.Before(e.token.Expires) {
 		return
 	}
 	s := &c.shards[sum[0]%shardCount]
@@ -60,5 +66,5 @@ func (c *cache) put(sum [32]byte, t *Token, k *key, now time.Time) {
 		s.order[s.next] = sum
 		s.next = (s.next + 1) % len(s.order)
 	}
-	s.entries[sum] = entry{t, k}
+	s.entries[sum] = e
 }

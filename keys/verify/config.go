@@ -81,6 +81,15 @@ type Config struct {
 	// of a nonce, the rest of them are refused: give one that holds more.
 	Replays Replays
 
+	// Credential is how this API proves to the issuer that it is a registered
+	// resource server. Feed needs it; nothing of the plain checks does.
+	Credential *Credential
+
+	// Feed, if set, makes the API follow the issuer's revocation feed: what was
+	// revoked is refused within a second, and not when it expires. Nil means
+	// that nobody asks.
+	Feed *Feed
+
 	// Scopes are what Metadata lists as scopes_supported.
 	Scopes []string
 
@@ -113,6 +122,18 @@ func (c *Config) complete() error {
 	}
 	if err := c.completeDPoP(); err != nil {
 		return err
+	}
+	if c.Credential != nil {
+		if err := c.Credential.valid(); err != nil {
+			return err
+		}
+	}
+	if c.Feed != nil {
+		f := *c.Feed
+		if err := f.complete(c.Credential); err != nil {
+			return err
+		}
+		c.Feed = &f
 	}
 	if len(c.Algorithms) == 0 {
 		c.Algorithms = []string{"ES256", "RS256", "PS256", "EdDSA"}

@@ -2,6 +2,7 @@ package verify_test
 
 import (
 	"context"
+	"expvar"
 	"net/http"
 	"time"
 
@@ -26,4 +27,21 @@ func ExampleVerifier_RequireLogin() {
 	mux := http.NewServeMux()
 	mux.Handle("GET /orders", v.Require("orders:read")(orders))
 	mux.Handle("DELETE /orders", v.Require("orders:write")(v.RequireLogin(verify.Login{MaxAge: time.Minute})(remove)))
+}
+
+// An API that refuses within a second what was revoked, and that goes on with an
+// alarm when it can't know.
+func ExampleFeed() {
+	ctx, id, secret := context.Background(), "api", "the secret that solegate resource register printed"
+
+	v, err := verify.New(ctx, verify.Config{
+		Issuer:     "https://login.example.com",
+		Audience:   "https://api.example.com",
+		Credential: &verify.Credential{ID: id, Secret: secret},
+		Feed:       &verify.Feed{WhenStale: verify.Continue},
+	})
+	if err != nil {
+		panic(err)
+	}
+	expvar.Publish("feed", expvar.Func(func() any { return v.FeedState() }))
 }

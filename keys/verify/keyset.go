@@ -143,11 +143,11 @@ func (s *keySet) run(ctx context.Context) {
 // fetch gets the metadata, once, and the key set. fetching is held.
 func (s *keySet) fetch(ctx context.Context) error {
 	if s.uri == "" {
-		uri, err := s.discover(ctx)
+		m, err := s.discover(ctx)
 		if err != nil {
 			return err
 		}
-		s.uri = uri
+		s.uri = m.JWKS
 	}
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
@@ -164,30 +164,36 @@ func (s *keySet) fetch(ctx context.Context) error {
 	return nil
 }
 
-// discover finds the key set's address in the issuer's metadata (RFC 8414 §3),
-// which must name the very issuer that was asked for (§3.3).
-func (s *keySet) discover(ctx context.Context) (string, error) {
+// issuerMetadata is what is used of the issuer's metadata (RFC 8414 §2).
+type issuerMetadata struct {
+	Issuer        string `json:"issuer"`
+	JWKS          string `json:"jwks_uri"`
+	Feed          string `json:"solegate_feed_endpoint"` // feed.MetadataName
+	Introspection string `json:"introspection_endpoint"`
+}
+
+// discover fetches the issuer's metadata (RFC 8414 §3), which must name the
+// very issuer that was asked for (§3.3). The key set's address in it can be
+// used.
+func (s *keySet) discover(ctx context.Context) (*issuerMetadata, error) {
 	address := s.config.Issuer + "/.well-known/oauth-authorization-server"
 	if scheme, rest, ok := strings.Cut(s.config.Issuer, "://"); ok {
 		if host, path, ok := strings.Cut(rest, "/"); ok {
 			address = scheme + "://" + host + "/.well-known/oauth-authorization-server/" + path
 		}
 	}
-	var m struct {
-		Issuer string `json:"issuer"`
-		JWKS   string `json:"jwks_uri"`
-	}
+	var m issuerMetadata
 	if _, err := s.get(ctx, address, &m); err != nil {
-		return "", err
+		return nil, err
 	}
 	if m.Issuer != s.config.Issuer {
-		return "", fmt.Errorf("%s says that the issuer is %.200q, %q is expected", address, m.Issuer, s.config.Issuer)
+		return nil, fmt.Errorf("%s says that the issuer is %.200q, %q is expected", address, m.Issuer, s.config.Issuer)
 	}
 	c := Config{Issuer: strings.TrimRight(m.JWKS, "/"), Audience: "-", Development: s.config.Development}
 	if err := c.complete(); err != nil {
-		return "", fmt.Errorf("%s: its jwks_uri %.200q is no https URL", address, m.JWKS)
+		return nil, fmt.Errorf("%s: its jwks_uri %.200q is no https URL", address, m.JWKS)
 	}
-	return m.JWKS, nil
+	return &m, nil
 }
 
 func (s *keySet) get(ctx context.Context, address string, into any) (http.Header, error) {

@@ -3,6 +3,7 @@ package verify
 import (
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -30,6 +31,12 @@ type Token struct {
 	SessionID string    // sid
 	GrantID   string    // grant_id: one login at one client
 	JKT       string    // thumbprint of the key that it is bound to (RFC 9449 §6.1); "" for a bearer token
+
+	// UserEpoch and ClientEpoch say before which event of its user and its
+	// client it was issued (user_epoch, client_epoch): each event begins a new
+	// epoch. They are 0 if not said, for nothing had happened.
+	UserEpoch   uint64
+	ClientEpoch uint64
 
 	notBefore time.Time
 }
@@ -152,8 +159,21 @@ func (t *Token) member(name, value string) (err error) {
 		t.GrantID, err = strict.Text(value)
 	case "cnf":
 		t.JKT, err = confirmation(value)
+	case "user_epoch":
+		t.UserEpoch, err = epoch(value)
+	case "client_epoch":
+		t.ClientEpoch, err = epoch(value)
 	}
 	return err
+}
+
+// epoch reads the number of an epoch.
+func epoch(value string) (uint64, error) {
+	n, err := strconv.ParseUint(value, 10, 64)
+	if err != nil {
+		return 0, refuse("an epoch is %.20q, a whole number is expected", value)
+	}
+	return n, nil
 }
 
 // confirmation reads a cnf (RFC 7800 §3.1, RFC 9449 §6.1). What it holds other

@@ -58,6 +58,8 @@ func (s *Store) checkKey(ctx context.Context, node *redis.Client, key string, pr
 	switch {
 	case name == "{r}clients" || name == "{r}apis" || name == "{l}due" || begins("o{", "i{"):
 		wanted = "zset"
+	case name == "{e}events":
+		wanted = "stream"
 	case name == "{l}logouts" || begins("n{"):
 		wanted = "hash"
 	}
@@ -77,13 +79,16 @@ func (s *Store) checkKey(ctx context.Context, node *redis.Client, key string, pr
 	case !ends && left.Val() > 0:
 		say("it expires in %s", left.Val().Round(time.Second))
 	}
-	if name == "{l}logouts" {
+	switch name {
+	case "{l}logouts":
 		return s.checkLogouts(ctx, node, key, say)
+	case "{e}events":
+		return checkEvents(ctx, node, key, say)
 	}
 	if wanted == "hash" {
 		return s.checkNames(ctx, node, key, say)
 	}
-	if wanted == "zset" {
+	if wanted == "zset" || wanted == "stream" {
 		return nil // what it lists and is not there is left out of lists
 	}
 	value, err := node.Get(ctx, key).Result()
@@ -206,6 +211,26 @@ func (s *Store) checkLogouts(ctx context.Context, node *redis.Client, key string
 			}
 		}
 		if cursor = next; cursor == 0 {
+			return nil
+		}
+	}
+}
+
+// checkEvents checks the stream: who follows it stops at what can't be read.
+func checkEvents(ctx context.Context, node *redis.Client, key string, say func(string, ...any)) error {
+	const page = 500
+	for from := "-"; ; {
+		entries, err := node.XRangeN(ctx, key, from, "+", page).Result()
+		if err != nil {
+			return err
+		}
+		for _, m := range entries {
+			if _, err := decodeEvent(m); err != nil {
+				say("%v", err)
+			}
+			from = "(" + m.ID
+		}
+		if len(entries) < page {
 			return nil
 		}
 	}

@@ -3,6 +3,7 @@ package redis_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -104,6 +105,26 @@ func TestConnectionCut(t *testing.T) {
 			if list, err := s.ClaimLogouts(ctx, start.Add(time.Hour), start.Add(2*time.Hour), 10); err != nil || len(list) != 0 {
 				t.Errorf("after it was sent: %v, %v", list, err)
 			}
+
+			cut("evalsha")
+			check(t, s.AppendEvents(ctx, []storage.Event{event(name + "a"), event(name + "b")}, start))
+			all, end := follow(t, s, "")
+			// Whoever can't tell appends again: twice says nothing new.
+			times := 1
+			if after {
+				times = 2
+			}
+			if got := strings.Count(strings.Join(all, " "), name+"a "+name+"b"); got != times {
+				t.Errorf("the events are there %d times, %d expected: %v", got, times, all)
+			}
+			cut("xrange")
+			if got, next := follow(t, s, ""); len(got) != len(all) || next != end {
+				t.Errorf("read again: %v", got)
+			}
+			cut("xread")
+			waiting := await(t, s, end)
+			check(t, s.AppendEvents(ctx, []storage.Event{event(name)}, start))
+			check(t, <-waiting)
 
 			cut("get")
 			if _, err := s.Standing(ctx, id, "spa"); err != nil {

@@ -124,14 +124,18 @@ type trouble struct {
 	blocked []storage.UserID
 	owed    []storage.SessionID
 	sent    []storage.SessionID
+
+	appended [2][]int        // by each writer, the lists that were acknowledged
+	followed map[string]bool // the events that were read
+	restarts int             // of the reader, because its place was lost
 }
 
 // begin starts the load: families that rotate, grants that are revoked, users
 // who are blocked, logout tokens that are owed and some that are sent, codes
-// that are redeemed twice at once.
+// that are redeemed twice at once, events that are appended and followed.
 func begin(t *testing.T, store storage.Store) *trouble {
 	t.Helper()
-	l := &trouble{t: t, store: store, families: make([]storage.GrantID, 12), done: make([]atomic.Uint64, 12)}
+	l := &trouble{t: t, store: store, families: make([]storage.GrantID, 12), done: make([]atomic.Uint64, 12), followed: map[string]bool{}}
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	t.Cleanup(func() { l.stop(); l.work.Wait() })
 	for i := range l.families {
@@ -144,6 +148,10 @@ func begin(t *testing.T, store storage.Store) *trouble {
 		l.work.Go(func() { l.end(i) })
 		l.work.Go(func() { l.redeem(i) })
 	}
+	for i := range l.appended {
+		l.work.Go(func() { l.append(i) })
+	}
+	l.work.Go(l.follow)
 	return l
 }
 
@@ -247,6 +255,107 @@ func (l *trouble) redeem(i int) {
 	}
 }
 
+// listed are the events of the nth list of a writer.
+func listed(writer, n int) []storage.Event {
+	a, b := event(fmt.Sprintf("%d-%d-a", writer, n)), event(fmt.Sprintf("%d-%d-b", writer, n))
+	a.Until, b.Until = start.Add(time.Hour), start.Add(time.Hour)
+	return []storage.Event{a, b}
+}
+
+func (l *trouble) append(i int) {
+	for n := 0; l.ctx.Err() == nil; n++ {
+		if l.timed("append", func() error { return l.store.AppendEvents(context.Background(), listed(i, n), start) }) {
+			l.mu.Lock()
+			l.appended[i] = append(l.appended[i], n)
+			l.mu.Unlock()
+		}
+	}
+}
+
+// follow reads the events as a server does.
+func (l *trouble) follow() {
+	var after storage.Cursor
+	for l.ctx.Err() == nil {
+		err := l.store.AwaitEvents(l.ctx, after)
+		var list []storage.Event
+		next := after
+		if err == nil {
+			list, next, err = l.store.Events(l.ctx, after, 100)
+		}
+		l.mu.Lock()
+		after = next
+		for _, e := range list {
+			l.followed[e.ID] = true
+		}
+		switch {
+		case errors.Is(err, storage.ErrCursor):
+			after = ""
+			l.restarts++
+		case err != nil && !failed(err):
+			l.t.Errorf("follow: %v", err)
+		}
+		l.mu.Unlock()
+	}
+}
+
+// unread returns an event that was acknowledged and that the reader has not
+// read, "" if there is none.
+func (l *trouble) unread() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, lists := range l.appended {
+		for _, n := range lists {
+			for _, e := range listed(i, n) {
+				if !l.followed[e.ID] {
+					return e.ID
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// checkEvents checks that all that was acknowledged is there, each writer's in
+// its order. What is there twice was asked again, because the answer was lost.
+func (l *trouble) checkEvents() {
+	t := l.t
+	t.Helper()
+	ids, _ := follow(t, l.store, "")
+	var order [len(l.appended)][]string
+	there := map[string]bool{}
+	for i, id := range ids {
+		if list, a := strings.CutSuffix(id, "-a"); a && (i+1 == len(ids) || ids[i+1] != list+"-b") {
+			t.Errorf("%s is without its list", id)
+		}
+		if writer := id[0] - '0'; !there[id] {
+			order[writer] = append(order[writer], id)
+		}
+		there[id] = true
+	}
+	for i, lists := range l.appended {
+		var acknowledged []string
+		for _, n := range lists {
+			for _, e := range listed(i, n) {
+				acknowledged = append(acknowledged, e.ID)
+			}
+		}
+		// What was not acknowledged may be between.
+		left := acknowledged
+		for _, id := range order[i] {
+			if len(left) > 0 && id == left[0] {
+				left = left[1:]
+			}
+		}
+		if len(left) > 0 {
+			t.Errorf("%s was acknowledged, and is not there or not in its place", left[0])
+		}
+		if len(acknowledged) == 0 {
+			t.Error("no events were appended: the test shows nothing")
+		}
+	}
+	t.Logf("%d events, %d of them and %d lists acknowledged; the reader began anew %d times", len(ids), len(there), len(l.appended[0])+len(l.appended[1]), l.restarts)
+}
+
 // progress waits until every family has rotated n more times.
 func (l *trouble) progress(n uint64) {
 	l.t.Helper()
@@ -268,8 +377,10 @@ func (l *trouble) progress(n uint64) {
 func (l *trouble) finish() {
 	t := l.t
 	t.Helper()
+	eventually(t, "the reader has read what was acknowledged until now", func() bool { return l.unread() == "" })
 	l.stop()
 	l.work.Wait()
+	l.checkEvents()
 	for i, id := range l.families {
 		st, err := l.store.Standing(t.Context(), id, "spa")
 		check(t, err)
@@ -544,7 +655,11 @@ func TestFull(t *testing.T) {
 	want(t, s.RevokeGrant(t.Context(), "u.s.before", start, "test"), storage.ErrUnavailable)
 	want(t, s.Once(t.Context(), [32]byte{1}, start, start.Add(time.Minute)), storage.ErrUnavailable)
 	want(t, s.AddLogouts(t.Context(), []storage.Logout{logout("u.s")}), storage.ErrUnavailable)
+	want(t, s.AppendEvents(t.Context(), []storage.Event{event("a"), event("b")}, start), storage.ErrUnavailable)
 	want(t, s.Ready(t.Context()), storage.ErrUnavailable)
+	if list, _, err := s.Events(t.Context(), "", 10); err != nil || len(list) > 0 {
+		t.Errorf("a refused write left events: %v, %v", list, err)
+	}
 	st, err := s.Standing(t.Context(), "u.s.before", "spa")
 	check(t, err)
 	if st.Grant.Generation != 1 || !st.Grant.RevokedAt.IsZero() {

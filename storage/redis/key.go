@@ -69,3 +69,6 @@ func (s *Store) replayKey(key [32]byte) string {
 // The queue of logouts is in one slot, so that claiming sees all of it.
 func (s *Store) logoutsKey() string { return s.prefix + "{l}logouts" }
 func (s *Store) dueKey() string     { return s.prefix + "{l}due" }
+
+// All events are in one stream, so that there is one order.
+func (s *Store) eventsKey() string { return s.prefix + "{e}events" }

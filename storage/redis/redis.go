@@ -23,15 +23,17 @@
 //	                        What is under way then has half of that to end
 //	fsync                   longest time that the end of anything waits, besides,
 //	                        until it is on disk: 0, not at all. 3s is enough
-//	connections             most connections to one server: 64
+//	connections             most connections to one server, but for two that
+//	                        wait for events: 64
 //
 // # Keys
 //
 // What is in braces is the hash tag: keys with the same one are in one slot,
 // and a script touches one slot only. All of a person is in one, so people are
 // what spreads the load; the registry is in another, so is the queue of logouts,
-// names are in 64. [prefix] is in front of all. A life is counted from the record's own times by the
-// clock of Redis, so no difference between clocks shortens it.
+// so are the events, names are in 64. [prefix] is in front of all. A life is
+// counted from the record's own times by the clock of Redis, so no difference
+// between clocks shortens it.
 //
 //	{r}c:ID     string  a client: version, JSON. For ever: registered by the operator.
 //	{r}a:ID     string  a resource server: version, JSON. For ever, likewise.
@@ -50,6 +52,7 @@
 //	x{KEY}      string  that something was used. As long as it could be again, and 20 seconds.
 //	{l}logouts  hash    logout tokens that are owed: attempts, times. Until the last Expires, and an hour.
 //	{l}due      zset    the same, by when they are due. As long.
+//	{e}events   stream  what stopped being valid, in order. For ever: each event goes by itself, see below.
 //
 // Each is written by the scripts in folder script, and by nothing else.
 //
@@ -63,13 +66,28 @@
 // for nothing, and after its deadline the next who asks for the name takes it.
 // So no two accounts ever have one name, and nothing is left to clean up.
 //
+// # Events
+//
+// The events are one stream, so their order is that of one server. An event
+// takes up to 180 bytes (of a grant, with a reason, for every audience), so
+// 1,000,000 take 180 MB on the primary and on each replica; only the events of
+// the last minutes are there, as long as the longest access token lives. One
+// goes when the callers' clock and that of Redis say, 20 seconds after
+// its Until, that nobody can need it, and from the begin of the order only:
+// with each append a few more than come, and the rest when a server sweeps. The
+// last one always stays, so a reader whose place is behind it has read what a
+// failover then lost.
+//
+// A process that waits for events has one connection for that, whoever waits in
+// it. It is not one of those that commands are sent on.
+//
 // # What lasts
 //
 // A lasting write (the end of anything, a rotation, a redemption, a change of
-// an account, a client or the key ring, a logout token that is owed or was
-// sent) is answered when the replicas that the configuration asks for have it
-// (WAIT), or not without [storage.ErrUnknown]. New sessions and grants are
-// answered at once: if they are lost, people sign in again. So is
+// an account, a client or the key ring, an event, a logout token that is owed
+// or was sent) is answered when the replicas that the configuration asks for
+// have it (WAIT), or not without [storage.ErrUnknown]. New sessions and grants
+// are answered at once: if they are lost, people sign in again. So is
 // what was used once: after a failover a proof may pass twice for the minute
 // that it lives. So are the claim and the delay of a logout token: it is sent
 // again.
@@ -140,6 +158,7 @@ type Store struct {
 	nodes  sync.Map             // of the cluster: address to *redis.Client
 
 	batchers sync.Map // lane to *batcher
+	watch    *watcher
 	closed   atomic.Bool
 }
 
@@ -166,7 +185,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	quiet.Do(logging.Disable) // it prints to standard error; every error comes back to us
 	s.connect(l)
 	if err := s.inspect(ctx, c.Development); err != nil {
-		s.client.Close()
+		s.Close()
 		return nil, fmt.Errorf("store %s: %w", Redacted(c.URL), err)
 	}
 	return s, nil
@@ -175,40 +194,52 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 var quiet sync.Once
 
 func (s *Store) connect(l *location) {
+	if s.one, s.spread = dial(l); s.spread != nil {
+		s.client = s.spread
+		s.spread.OnNewNode(func(node *redis.Client) {
+			s.nodes.Store(node.Options().Addr, node)
+			s.forget()
+		})
+	} else {
+		s.client = s.one
+	}
+	apart := *l
+	apart.connectionsPerNode = 2 // one waits, one may ask a cluster who has the key now
+	if one, spread := dial(&apart); spread != nil {
+		s.watch = newWatcher(spread)
+	} else {
+		s.watch = newWatcher(one)
+	}
+}
+
+// dial returns a client of the one server, or who Sentinel says is primary, or
+// one of the cluster. Nothing is connected yet.
+func dial(l *location) (*redis.Client, *redis.ClusterClient) {
 	// Maintenance notifications are a commercial server's; asking costs a trip.
 	noNotifications := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	// Pipelines have no pool of their own: it would come on top of the
 	// connections that the configuration allows.
 	switch l.topology {
 	case single:
-		s.one = redis.NewClient(&redis.Options{
+		return redis.NewClient(&redis.Options{
 			Addr: l.addrs[0], Username: l.user, Password: l.password, DB: l.db, TLSConfig: l.tls, MaxRetries: -1,
 			DialTimeout: l.timeout / 2, ReadTimeout: l.timeout + l.fsync, WriteTimeout: l.timeout, PoolTimeout: l.timeout, ContextTimeoutEnabled: true,
 			PoolSize: l.connectionsPerNode, PipelinePoolSize: -1, DialerRetries: 1, DisableIdentity: true, MaintNotificationsConfig: noNotifications,
-		})
+		}), nil
 	case sentinel:
-		s.one = redis.NewFailoverClient(&redis.FailoverOptions{
+		return redis.NewFailoverClient(&redis.FailoverOptions{
 			MasterName: l.primary, SentinelAddrs: l.addrs, SentinelUsername: l.sentinelUser, SentinelPassword: l.sentinelPassword,
 			Username: l.user, Password: l.password, DB: l.db, TLSConfig: l.tls, MaxRetries: -1,
 			DialTimeout: l.timeout / 2, ReadTimeout: l.timeout + l.fsync, WriteTimeout: l.timeout, PoolTimeout: l.timeout, ContextTimeoutEnabled: true,
 			PoolSize: l.connectionsPerNode, PipelinePoolSize: -1, DialerRetries: 1, DisableIdentity: true,
-		})
-	case cluster:
-		s.spread = redis.NewClusterClient(&redis.ClusterOptions{
+		}), nil
+	default:
+		return nil, redis.NewClusterClient(&redis.ClusterOptions{
 			Addrs: l.addrs, Username: l.user, Password: l.password, TLSConfig: l.tls, MaxRetries: -1,
 			MaxRedirects: 3, MinRetryBackoff: 5 * time.Millisecond, MaxRetryBackoff: 50 * time.Millisecond,
 			DialTimeout: l.timeout / 2, ReadTimeout: l.timeout + l.fsync, WriteTimeout: l.timeout, PoolTimeout: l.timeout, ContextTimeoutEnabled: true,
 			PoolSize: l.connectionsPerNode, PipelinePoolSize: -1, DialerRetries: 1, DisableIdentity: true, MaintNotificationsConfig: noNotifications,
 		})
-		s.spread.OnNewNode(func(node *redis.Client) {
-			s.nodes.Store(node.Options().Addr, node)
-			s.forget()
-		})
-	}
-	if s.spread != nil {
-		s.client = s.spread
-	} else {
-		s.client = s.one
 	}
 }
 
@@ -350,15 +381,10 @@ func (s *Store) follows(ctx context.Context, node *redis.Client) error {
 	return err
 }
 
-// Sweep implements [storage.Store]. Redis removes by itself what has expired.
-func (s *Store) Sweep(ctx context.Context, _ time.Time, _ int) (int, error) {
-	return 0, s.begin(ctx)
-}
-
 // Close implements [storage.Store].
 func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
-	return s.client.Close()
+	return errors.Join(s.watch.close(), s.client.Close())
 }

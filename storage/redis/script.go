@@ -92,6 +92,12 @@ var (
 	deferText string
 	//go:embed script/finish.lua
 	finishText string
+	//go:embed script/trim.lua
+	trimText string
+	//go:embed script/append.lua
+	appendText string
+	//go:embed script/sweep.lua
+	sweepText string
 	//go:embed script/ready.lua
 	readyText string
 
@@ -113,5 +119,7 @@ var (
 	claimScript   = newScript("claim", claimText)
 	deferScript   = newScript("defer", deferText)
 	finishScript  = newScript("finish", finishText)
+	appendScript  = newScript("append", trimText, appendText)
+	sweepScript   = newScript("sweep", trimText, sweepText)
 	readyScript   = newScript("ready", readyText)
 )

@@ -86,6 +86,9 @@ func TestRoundTrips(t *testing.T) {
 		{"Logout", 1, func() error { _, err := s.Logout(t.Context(), "spa", "u.s"); return err }},
 		{"EachLogout", 1, func() error { return s.EachLogout(t.Context(), func(storage.Logout) error { return nil }) }},
 		{"FinishLogout", 1, func() error { return s.FinishLogout(t.Context(), "spa", "u.s") }},
+		{"AppendEvents", 1, func() error { return s.AppendEvents(t.Context(), []storage.Event{event("a"), event("b")}, start) }},
+		{"Events", 2, func() error { _, _, err := s.Events(t.Context(), "", 10); return err }},
+		{"Sweep", 1, func() error { _, err := s.Sweep(t.Context(), start, 10); return err }},
 		{"Client", 1, func() error { _, err := s.Client(t.Context(), "spa"); return err }},
 		{"Count", 1, func() error { _, err := s.Count(t.Context(), "k", 1, start, time.Minute); return err }},
 	} {
@@ -301,6 +304,7 @@ func TestLastingIsWritten(t *testing.T) {
 		}},
 		{"AddLogouts", func() error { return s.AddLogouts(ctx, []storage.Logout{logout("u.s")}) }},
 		{"FinishLogout", func() error { return s.FinishLogout(ctx, "spa", "u.s") }},
+		{"AppendEvents", func() error { return s.AppendEvents(ctx, []storage.Event{event("a")}, start) }},
 	} {
 		check(t, op.do())
 		before := changes()
@@ -461,6 +465,7 @@ func TestLastingWaits(t *testing.T) {
 		{"Rotate and keep", func() error { r := rotation("u.s.g", 2); r.Keep = true; return s.Rotate(ctx, r) }},
 		{"AddLogouts", func() error { return s.AddLogouts(ctx, []storage.Logout{logout("u.s2")}) }},
 		{"FinishLogout", func() error { return s.FinishLogout(ctx, "spa", "u.s") }},
+		{"AppendEvents", func() error { return s.AppendEvents(ctx, []storage.Event{event("a")}, start) }},
 		{"RevokeGrant", func() error { return s.RevokeGrant(ctx, "u.s.g", start, "test") }},
 		{"EndSession", func() error { return s.EndSession(ctx, "u.s", start) }},
 		{"CreateUser", func() error { return s.CreateUser(ctx, storage.User{ID: "u2", Name: "bob"}) }},
@@ -515,6 +520,7 @@ func TestCheckFinds(t *testing.T) {
 	check(t, s.CreateClient(t.Context(), clients.Client{ID: "spa"}))
 	check(t, s.Once(t.Context(), [32]byte{1}, start, start.Add(time.Hour)))
 	check(t, s.AddLogouts(t.Context(), []storage.Logout{logout("u.s")}))
+	check(t, s.AppendEvents(t.Context(), []storage.Event{event("a")}, start))
 	for name, c := range map[string]struct {
 		damage [][]string
 		says   string
@@ -532,6 +538,10 @@ func TestCheckFinds(t *testing.T) {
 		"altered logout":   {[][]string{{"HSET", "sg:{l}logouts", "\x00\x00\x00\x03spau.s", "x"}}, "damaged"},
 		"nobody's logout":  {[][]string{{"HSET", "sg:{l}logouts", "\xff", strings.Repeat("x", 28)}}, "damaged"},
 		"never due":        {[][]string{{"DEL", "sg:{l}due"}}, "not in the order"},
+		"event lacks much": {[][]string{{"XADD", "sg:{e}events", "*", "i", "x"}}, "damaged"},
+		"altered event":    {[][]string{{"XADD", "sg:{e}events", "*", "i", "x", "k", "user", "s", "u", "e", "-1", "b", "1", "u", "1", "r", "", "a", "", "l", "1"}}, "damaged"},
+		"events expire":    {[][]string{{"EXPIRE", "sg:{e}events", "1000"}}, "expires in"},
+		"events are none":  {[][]string{{"SET", "sg:{e}events", "x"}}, "a stream is expected"},
 		"unknown":          {[][]string{{"SET", "sg:x", "1"}}, "nothing of this version"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -551,7 +561,7 @@ func TestCheckFinds(t *testing.T) {
 			do(t, server, "FLUSHALL")
 			for key, dump := range backup {
 				ttl := "0"
-				if strings.ContainsRune("sgixq", rune(key[3])) || strings.HasPrefix(key, "sg:{l}") {
+				if strings.ContainsRune("sgix", rune(key[3])) || strings.HasPrefix(key, "sg:{l}") {
 					ttl = "3600000"
 				}
 				do(t, server, "RESTORE", key, ttl, dump)

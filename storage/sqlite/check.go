@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
@@ -29,12 +30,20 @@ var tables = []struct {
 		_, err := record.DecodeGrant(storage.GrantID(id), data)
 		return err
 	}},
+	{"event", "SELECT CAST(seq AS TEXT), data FROM events", decodes[storage.Event]},
 	{"grant's key", "SELECT id, jkt FROM grants WHERE jkt <> x''", thumbprint},
 	{"replay's key", "SELECT hex(key), key FROM replays", thumbprint},
 	// What a condition reads from a column and a caller from the record is
 	// the same.
 	{"user name", "SELECT id, data FROM users WHERE json_valid(CAST(data AS TEXT)) AND json_extract(CAST(data AS TEXT), '$.name') <> name", disagrees},
 	{"session's user", "SELECT id, data FROM sessions WHERE substr(id, 1, length(user) + 1) <> user || '.'", disagrees},
+	{"event that ends at", "SELECT CAST(until AS TEXT), data FROM events WHERE json_valid(CAST(data AS TEXT))", func(until string, data []byte) error {
+		var e storage.Event
+		if err := json.Unmarshal(data, &e); err != nil || strconv.FormatInt(record.Nanos(e.Until), 10) == until {
+			return nil // or it was told above
+		}
+		return disagrees("", nil)
+	}},
 	{"grant's session", "SELECT id, data FROM grants WHERE substr(id, 1, length(session) + 1) <> session || '.'", disagrees},
 }
 

@@ -30,6 +30,8 @@ func TestCheckFinds(t *testing.T) {
 		{"UPDATE users SET data = CAST(replace(CAST(data AS TEXT), 'alice', 'bob') AS BLOB)", "UPDATE users SET name = 'bob'", `user name "u": the column is another`},
 		{"UPDATE users SET data = x'7b'", "DELETE FROM users", `user "u": `},
 		{"INSERT INTO replays VALUES (x'0a', 1)", "DELETE FROM replays", `replay's key "0A": 1 bytes, 32 expected`},
+		{"INSERT INTO events VALUES (7, 1, x'7b')", "DELETE FROM events", `event "7": `},
+		{"INSERT INTO events VALUES (7, 1, CAST('{\"id\":\"x\",\"until\":\"2026-11-23T12:00:00Z\"}' AS BLOB))", "DELETE FROM events", `event that ends at "1": the column is another`},
 		{"INSERT INTO key_ring VALUES (1, 1, x'00')", "DELETE FROM key_ring", `key ring "1": `},
 	} {
 		if _, err := db.Exec(c.damage); err != nil {

@@ -61,6 +61,9 @@ type Store struct {
 	read    statements
 	write   statements
 
+	watching *sql.DB // one connection, which notices what other processes write
+	woken    wakeup  // by what this process appended
+
 	queue   chan *operation
 	closing chan struct{} // closed when Close was called
 	closed  chan struct{} // closed when the writer is done
@@ -103,6 +106,10 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err == nil {
 		s.reading.SetMaxOpenConns(c.Readers)
 		s.reading.SetMaxIdleConns(c.Readers)
+		s.watching, err = connect(c, true)
+	}
+	if err == nil {
+		s.watching.SetMaxOpenConns(1)
 		err = errors.Join(s.read.prepare(ctx, s.reading), s.write.prepare(ctx, s.writing))
 	}
 	if err != nil {
@@ -111,6 +118,9 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		}
 		if s.reading != nil {
 			s.reading.Close()
+		}
+		if s.watching != nil {
+			s.watching.Close()
 		}
 		return nil, explain(c.Path, err)
 	}
@@ -334,5 +344,5 @@ func (s *Store) Ready(ctx context.Context) error {
 func (s *Store) Close() error {
 	s.once.Do(func() { close(s.closing) })
 	<-s.closed
-	return errors.Join(s.reading.Close(), s.writing.Close())
+	return errors.Join(s.watching.Close(), s.reading.Close(), s.writing.Close())
 }

@@ -67,11 +67,16 @@ const (
 	stmtLogout
 	stmtLogouts
 
+	stmtAppendEvent
+	stmtEvents
+	stmtEventsBegin
+
 	stmtSweepGrants
 	stmtSweepSessions
 	stmtSweepCounters
 	stmtSweepReplays
 	stmtSweepLogouts
+	stmtSweepEvents
 
 	statementCount
 )
@@ -154,11 +159,21 @@ var texts = [statementCount]string{
 	stmtLogout:        "SELECT " + logoutColumns + " FROM logouts WHERE session = ? AND client = ?",
 	stmtLogouts:       "SELECT " + logoutColumns + " FROM logouts WHERE (session, client) > (?, ?) ORDER BY session, client LIMIT ?",
 
+	// A place is the time in microseconds, and later than the one before, which
+	// is never removed.
+	stmtAppendEvent: "INSERT INTO events (seq, until, data) VALUES (max(?, 1 + coalesce((SELECT max(seq) FROM events), 0)), ?, ?)",
+	stmtEvents:      "SELECT seq, data FROM events WHERE seq >= ? ORDER BY seq LIMIT ?",
+	// Whether the order begins behind a place.
+	stmtEventsBegin: "SELECT coalesce((SELECT min(seq) FROM events) > ?, false)",
+
 	stmtSweepGrants:   "DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE expires <= ?1 AND (redeemed_at <> 0 OR code_expires <= ?1 - 3600000000000) LIMIT ?2)",
 	stmtSweepSessions: "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires <= ? LIMIT ?)",
 	stmtSweepCounters: "DELETE FROM counters WHERE (key, length, part) IN (SELECT key, length, part FROM counters WHERE expires <= ? LIMIT ?)",
 	stmtSweepReplays:  "DELETE FROM replays WHERE key IN (SELECT key FROM replays WHERE expires <= ? LIMIT ?)",
 	stmtSweepLogouts:  "DELETE FROM logouts WHERE (session, client) IN (SELECT session, client FROM logouts WHERE expires <= ? LIMIT ?)",
+	// From the begin of the order to the first that is needed, and never the last
+	// one: a reader whose event is behind that must learn that it was lost.
+	stmtSweepEvents: "DELETE FROM events WHERE seq < (SELECT max(seq) FROM events) AND seq < (SELECT coalesce(min(CASE WHEN until > ?1 THEN seq END), max(seq) + 1) FROM (SELECT seq, until FROM events ORDER BY seq LIMIT ?2))",
 }
 
 type statements [statementCount]*sql.Stmt

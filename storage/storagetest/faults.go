@@ -136,6 +136,9 @@ func (f *faulty) Count(ctx context.Context, key string, n int, now time.Time, wi
 func (f *faulty) Once(ctx context.Context, key [32]byte, now, until time.Time) error {
 	return f.do(ctx, "Once", func() error { return f.Store.Once(ctx, key, now, until) })
 }
+func (f *faulty) AppendEvents(ctx context.Context, list []storage.Event, now time.Time) error {
+	return f.do(ctx, "AppendEvents", func() error { return f.Store.AppendEvents(ctx, list, now) })
+}
 func (f *faulty) AddLogouts(ctx context.Context, list []storage.Logout) error {
 	return f.do(ctx, "AddLogouts", func() error { return f.Store.AddLogouts(ctx, list) })
 }

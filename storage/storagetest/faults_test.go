@@ -19,7 +19,7 @@ import (
 var reads = []string{
 	"Client", "ListClients", "ResourceServer", "ListResourceServers", "User", "UserByName", "ListUsers",
 	"SessionUser", "ListSessions", "Standing", "ListGrants", "KeyRing", "Ready", "Close", "Check",
-	"Logout", "EachLogout",
+	"Logout", "EachLogout", "Events", "AwaitEvents",
 }
 
 func TestEveryWriteHasFaults(t *testing.T) {
@@ -115,6 +115,8 @@ func TestFaultsHappenOrNot(t *testing.T) {
 			func(s storage.Store) bool {
 				return errors.Is(s.Once(ctx, [32]byte{1}, start, start.Add(time.Minute)), storage.ErrExists)
 			}},
+		"AppendEvents": {nil, func(s storage.Store) error { return s.AppendEvents(ctx, []storage.Event{{ID: "e"}}, start) },
+			func(s storage.Store) bool { list, _, _ := s.Events(ctx, "", 1); return len(list) == 1 }},
 		"AddLogouts": {nil, func(s storage.Store) error { return s.AddLogouts(ctx, []storage.Logout{l}) },
 			func(s storage.Store) bool { return read(s) == l }},
 		"ClaimLogouts": {[]storage.Logout{l}, func(s storage.Store) error {

@@ -66,6 +66,15 @@ func run(t *testing.T, fresh func(*testing.T) Opener, wrap func(storage.Store) s
 		{"Logouts", testLogouts},
 		{"LogoutsRace", testLogoutsRace},
 		{"EachLogout", testEachLogout},
+		{"Events", testEvents},
+		{"EventsOfAnother", testEventsOfAnother},
+		{"EventsRace", testEventsRace},
+		{"AwaitEvents", testAwaitEvents},
+		{"EventsEnd", testEventsEnd},
+		{"Cursors", func(t *testing.T, s storage.Store, _ Opener) {
+			other, _ := open(t)
+			testCursors(t, s, other)
+		}},
 		{"KeyRing", testKeyRing},
 		{"Count", testCount},
 		{"Sweep", testSweep},
@@ -667,6 +676,7 @@ func testCheck(t *testing.T, s storage.Store, _ Opener) {
 	check(t, s.Once(ctx, [32]byte{1}, start, start.Add(time.Minute)))
 	check(t, s.AddLogouts(ctx, []storage.Logout{logout("spa", "u2.s", start), logout("spa", "u3.s", start)}))
 	check(t, s.FinishLogout(ctx, "spa", "u3.s"))
+	check(t, s.AppendEvents(ctx, []storage.Event{event(0)}, start))
 	healthy("in use")
 }
 

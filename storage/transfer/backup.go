@@ -133,7 +133,7 @@ func parse(r io.Reader, sealer Sealer, visit func(record) error) error {
 		case err != nil:
 			return fmt.Errorf("%w (%w)", ErrBackup, err)
 		}
-		if x == (record{}) {
+		if x.empty() {
 			return ErrBackup
 		}
 		if err := visit(x); err != nil {

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
 	"github.com/solegate/solegate/storage/transfer"
@@ -13,6 +15,7 @@ import (
 
 const (
 	people     = 60
+	ends       = 1200 // more than is read at once
 	thumbprint = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
 )
 
@@ -55,7 +58,10 @@ func populate(t testing.TB, s storage.Store) {
 	_, err := s.ClaimLogouts(ctx, start.Add(time.Second), start.Add(time.Minute), 3) // was tried once
 	check(t, err)
 	check(t, s.AddLogouts(ctx, []storage.Logout{{Client: "spa", Session: "u0.old", CreatedAt: start.Add(-time.Hour), DueAt: start, Expires: start}}))
+	check(t, s.AppendEvents(ctx, events(0, ends), start))
 	// What is not moved.
+	check(t, s.AppendEvents(ctx, []storage.Event{{ID: "old", Kind: storage.EventAll, NotBefore: start.Add(-time.Hour), Until: start}}, start))
+	check(t, s.AppendEvents(ctx, events(ends-1, ends), start)) // said twice
 	check(t, s.Once(ctx, once, start, start.Add(time.Minute)))
 	gone := storage.Session{ID: "u0.old", User: "u0", CreatedAt: start.Add(-time.Hour), Expires: start}
 	check(t, s.CreateSession(ctx, gone))
@@ -64,7 +70,41 @@ func populate(t testing.TB, s storage.Store) {
 
 var once = [32]byte{1}
 
-var whole = transfer.Count{Clients: 2, ResourceServers: 1, Users: people, Sessions: people / 4 * 6, Grants: people / 4 * 6, Logouts: people / 4, KeyRings: 1}
+var whole = transfer.Count{Clients: 2, ResourceServers: 1, Users: people, Sessions: people / 4 * 6, Grants: people / 4 * 6, Logouts: people / 4, Events: ends, KeyRings: 1}
+
+// events are some of every kind.
+func events(from, to int) (list []storage.Event) {
+	kinds := []storage.EventKind{storage.EventUser, storage.EventSession, storage.EventGrant, storage.EventToken, storage.EventClient, storage.EventKey, storage.EventAll}
+	for i := from; i < to; i++ {
+		e := storage.Event{ID: fmt.Sprint("e", i), Kind: kinds[i%len(kinds)], Subject: fmt.Sprint("ö", i), Epoch: uint64(i), NotBefore: start, Until: start.Add(time.Duration(i+1) * time.Second), Reason: "test"}
+		if i%2 == 0 {
+			e.Audiences = []string{"https://api.example.com", "x"}
+		}
+		list = append(list, e)
+	}
+	return list
+}
+
+// hasEvents checks that a store has the events that were appended, in their order.
+func hasEvents(t *testing.T, s storage.Store) {
+	t.Helper()
+	var got []storage.Event
+	for after := storage.Cursor(""); ; {
+		list, next, err := s.Events(t.Context(), after, 1000)
+		check(t, err)
+		if len(list) == 0 {
+			break
+		}
+		for _, e := range list {
+			e.Cursor = ""
+			got = append(got, e)
+		}
+		after = next
+	}
+	if diff := cmp.Diff(events(0, ends), got); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
 
 // owed checks that what is owed in one store is owed in another, and all the
 // same.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
@@ -19,6 +20,7 @@ type record struct {
 	Session        *storage.Session        `json:"session,omitempty"`
 	Grant          *storage.Grant          `json:"grant,omitempty"`
 	Logout         *storage.Logout         `json:"logout,omitempty"`
+	Events         []storage.Event         `json:"events,omitempty"` // a page of them, in their order
 	KeyRing        *storage.KeyRing        `json:"key_ring,omitempty"`
 }
 
@@ -37,8 +39,18 @@ func (r record) which(c *Count) (string, *int64) {
 		return "grant " + string(r.Grant.ID), &c.Grants
 	case r.Logout != nil:
 		return fmt.Sprintf("logout of session %s at client %s", r.Logout.Session, r.Logout.Client), &c.Logouts
+	case len(r.Events) > 0:
+		return fmt.Sprintf("events from %s on", r.Events[0].ID), &c.Events
 	}
 	return "key ring", &c.KeyRings
+}
+
+// size is how many records it is.
+func (r record) size() int64 { return max(1, int64(len(r.Events))) }
+
+// empty reports whether it is none.
+func (r record) empty() bool {
+	return r.Client == nil && r.ResourceServer == nil && r.User == nil && r.Session == nil && r.Grant == nil && r.Logout == nil && len(r.Events) == 0 && r.KeyRing == nil
 }
 
 func (r record) String() string {
@@ -46,8 +58,9 @@ func (r record) String() string {
 	return name
 }
 
-// put creates the record in s, with all of its state.
-func put(ctx context.Context, s storage.Store, r record) error {
+// put creates the record in s, with all of its state. What of events is there
+// already is not added.
+func put(ctx context.Context, s storage.Store, r record, there *eventIndex, now time.Time) error {
 	switch {
 	case r.Client != nil:
 		return s.CreateClient(ctx, *r.Client)
@@ -61,6 +74,12 @@ func put(ctx context.Context, s storage.Store, r record) error {
 		return s.CreateGrant(ctx, *r.Grant)
 	case r.Logout != nil:
 		return putLogout(ctx, s, *r.Logout)
+	case len(r.Events) > 0:
+		missing, err := there.missing(ctx, s, r.Events)
+		if err != nil || len(missing) == 0 {
+			return err
+		}
+		return s.AppendEvents(ctx, missing, now)
 	case r.KeyRing != nil:
 		ring := *r.KeyRing
 		ring.Version = 0
@@ -86,7 +105,7 @@ func putLogout(ctx context.Context, s storage.Store, l storage.Logout) error {
 }
 
 // get reads from s what has the identifier of r.
-func get(ctx context.Context, s storage.Store, r record) (found record, err error) {
+func get(ctx context.Context, s storage.Store, r record, there *eventIndex) (found record, err error) {
 	switch {
 	case r.Client != nil:
 		c, e := s.Client(ctx, r.Client.ID)
@@ -116,6 +135,12 @@ func get(ctx context.Context, s storage.Store, r record) (found record, err erro
 	case r.Logout != nil:
 		l, e := s.Logout(ctx, r.Logout.Client, r.Logout.Session)
 		found.Logout, err = &l, e
+	case len(r.Events) > 0:
+		missing, e := there.missing(ctx, s, r.Events)
+		if err = e; err == nil && len(missing) > 0 {
+			err = storage.ErrNotFound
+		}
+		found.Events = r.Events
 	default:
 		ring, e := s.KeyRing(ctx)
 		found.KeyRing, err = &ring, e

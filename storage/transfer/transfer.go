@@ -3,8 +3,10 @@
 // any two backends.
 //
 // Everything is moved but what has expired, and but the memory of a minute:
-// counters of throttles and what was used once, which is a proof, an assertion
-// or a pushed request that is too old when a server starts on the copy.
+// counters of throttles and what was used once, which is a proof or an
+// assertion that is too old when a server starts on the copy. Events live for
+// minutes, too, and yet are moved: without them an API would take tokens again
+// that had ended. Their cursors are new, so whoever follows them begins anew.
 package transfer
 
 import (
@@ -27,17 +29,18 @@ type Count struct {
 	Sessions        int64 `json:"sessions"`
 	Grants          int64 `json:"grants"`
 	Logouts         int64 `json:"logouts"`
+	Events          int64 `json:"events"`
 	KeyRings        int64 `json:"key_rings"`
 }
 
 // Total is the sum.
 func (c Count) Total() int64 {
-	return c.Clients + c.ResourceServers + c.Users + c.Sessions + c.Grants + c.Logouts + c.KeyRings
+	return c.Clients + c.ResourceServers + c.Users + c.Sessions + c.Grants + c.Logouts + c.Events + c.KeyRings
 }
 
 func (c *Count) add(r record) {
 	_, n := r.which(c)
-	atomic.AddInt64(n, 1)
+	atomic.AddInt64(n, r.size())
 }
 
 // page is how much is read at once.
@@ -66,7 +69,8 @@ func all[R any](ctx context.Context, list func(context.Context, storage.Page) ([
 // things comes after them: a person's account after the person's sessions and
 // grants, clients after all grants. So while the store is in use, whatever had
 // ended something before it was read is visited, too. What is owed because
-// something ended comes after that. The key ring is last.
+// something ended comes after that, and the events, which were there before
+// anything ended. The key ring is last.
 func read(ctx context.Context, s storage.Store, now time.Time, visit func(record) error) error {
 	err := all(ctx, s.ListUsers, func(u storage.User) string { return u.Name }, func(u storage.User) error {
 		err := all(ctx, func(ctx context.Context, p storage.Page) ([]storage.Grant, error) { return s.ListGrants(ctx, u.ID, p) },
@@ -118,6 +122,9 @@ func read(ctx context.Context, s storage.Store, now time.Time, visit func(record
 		return visit(record{Logout: &l})
 	})
 	if err != nil {
+		return err
+	}
+	if err := eachEvent(ctx, s, now, func(list []storage.Event) error { return visit(record{Events: list}) }); err != nil {
 		return err
 	}
 	switch ring, err := s.KeyRing(ctx); {
@@ -173,6 +180,13 @@ func empty(ctx context.Context, s storage.Store) error {
 	if err := s.EachLogout(ctx, func(storage.Logout) error { return ErrNotEmpty }); err != nil {
 		return err
 	}
+	events, _, err := s.Events(ctx, "", 1)
+	if err != nil {
+		return err
+	}
+	if len(events) > 0 {
+		return ErrNotEmpty
+	}
 	_, err = s.KeyRing(ctx)
 	if err == nil || len(users)+len(registered)+len(servers) > 0 {
 		return ErrNotEmpty
@@ -200,8 +214,9 @@ func Copy(ctx context.Context, from, to storage.Store, o Options) (Count, error)
 		return copied, err
 	}
 	// Both ways: what is there is here and the same, and there is no more.
+	var there eventIndex
 	checked, err := each(o, func(visit func(record) error) error { return read(ctx, from, now, visit) }, func(r record) error {
-		found, err := get(ctx, to, r)
+		found, err := get(ctx, to, r, &there)
 		if err == nil && !same(found, r) || errors.Is(err, storage.ErrNotFound) {
 			return fmt.Errorf("%s changed while it was copied: stop every server, and copy again onto an empty target", r)
 		}
@@ -210,23 +225,27 @@ func Copy(ctx context.Context, from, to storage.Store, o Options) (Count, error)
 	if err != nil {
 		return copied, err
 	}
-	var there Count
-	if err := read(ctx, to, now, func(r record) error { there.add(r); return nil }); err != nil {
+	var present Count
+	if err := read(ctx, to, now, func(r record) error { present.add(r); return nil }); err != nil {
 		return copied, err
 	}
-	if there != checked || there != copied {
-		return copied, fmt.Errorf("%+v were copied, and %+v are there: stop every server, and copy again onto an empty target", copied, there)
+	if present != checked || present != copied {
+		return copied, fmt.Errorf("%+v were copied, and %+v are there: stop every server, and copy again onto an empty target", copied, present)
 	}
 	return copied, nil
 }
 
 // write puts the records into a store.
 func write(ctx context.Context, to storage.Store, o Options, source func(visit func(record) error) error) (Count, error) {
+	there := eventIndex{read: !o.Resume} // or it is empty
 	return each(o, source, func(r record) error {
-		err := put(ctx, to, r)
+		err := put(ctx, to, r, &there, o.Now())
 		// An outcome that is not known is looked up like one of before.
 		if errors.Is(err, storage.ErrExists) && o.Resume || errors.Is(err, storage.ErrUnknown) {
-			found, getErr := get(ctx, to, r)
+			if len(r.Events) > 0 { // one at a time, unlike all others
+				there.again()
+			}
+			found, getErr := get(ctx, to, r, &there)
 			if getErr != nil {
 				return fmt.Errorf("%s: %w", r, errors.Join(err, getErr))
 			}
@@ -245,8 +264,9 @@ func write(ctx context.Context, to storage.Store, o Options, source func(visit f
 // workers is how many records are under way at once: a round trip each.
 const workers = 32
 
-// each calls do with every record of the source, several at a time but the key
-// ring alone and last, and counts them. It stops at the first error.
+// each calls do with every record of the source, several at a time but events,
+// which have an order, and the key ring alone and last, and counts them. It
+// stops at the first error.
 func each(o Options, source func(visit func(record) error) error, do func(record) error) (Count, error) {
 	var (
 		count  Count
@@ -279,6 +299,13 @@ func each(o Options, source func(visit func(record) error) error, do func(record
 			ring = &r
 			return nil
 		}
+		if len(r.Events) > 0 {
+			err := do(r)
+			if err == nil {
+				count.add(r)
+			}
+			return err
+		}
 		todo <- r
 		if n++; n%page == 0 {
 			o.Progress(count.load())
@@ -303,6 +330,6 @@ func each(o Options, source func(visit func(record) error) error, do func(record
 func (c *Count) load() Count {
 	return Count{
 		atomic.LoadInt64(&c.Clients), atomic.LoadInt64(&c.ResourceServers), atomic.LoadInt64(&c.Users),
-		atomic.LoadInt64(&c.Sessions), atomic.LoadInt64(&c.Grants), atomic.LoadInt64(&c.Logouts), atomic.LoadInt64(&c.KeyRings),
+		atomic.LoadInt64(&c.Sessions), atomic.LoadInt64(&c.Grants), atomic.LoadInt64(&c.Logouts), atomic.LoadInt64(&c.Events), atomic.LoadInt64(&c.KeyRings),
 	}
 }

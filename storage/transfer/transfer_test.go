@@ -82,6 +82,7 @@ func TestCopy(t *testing.T) {
 				t.Errorf("copied: %+v", st)
 			}
 			owed(t, from, to)
+			hasEvents(t, to)
 			if err := to.Once(t.Context(), once, start, start.Add(time.Minute)); err != nil {
 				t.Errorf("what was used once was moved: %v", err)
 			}
@@ -92,6 +93,7 @@ func TestCopy(t *testing.T) {
 			if again, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now, Resume: true}); err != nil || again != whole {
 				t.Errorf("again: %+v, %v", again, err)
 			}
+			hasEvents(t, to)
 			// A target that was in use is told from one that was interrupted.
 			check(t, to.DeferLogout(t.Context(), "spa", "u3.s2", start.Add(time.Minute)))
 			if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now, Resume: true}); err == nil || !strings.Contains(err.Error(), "logout of session u3.s2 at client spa") {
@@ -120,6 +122,7 @@ func TestCopyIsInterrupted(t *testing.T) {
 			if got != whole {
 				t.Errorf("copied %+v, want %+v", got, whole)
 			}
+			hasEvents(t, to)
 			break
 		}
 		if !errors.Is(err, storage.ErrUnavailable) && !errors.Is(err, storage.ErrExists) {
@@ -184,6 +187,7 @@ func TestBackup(t *testing.T) {
 		t.Errorf("restored %+v, want %+v", got, without)
 	}
 	owed(t, from, to) // also by sessions that do not come back
+	hasEvents(t, to)
 	if u, err := to.UserByName(t.Context(), "person 7"); err != nil || u.Epoch != 7 {
 		t.Errorf("%+v, %v", u, err)
 	}
@@ -405,7 +409,11 @@ func (refusing) EachLogout(context.Context, func(storage.Logout) error) error { 
 func (refusing) Logout(context.Context, clients.ID, storage.SessionID) (storage.Logout, error) {
 	return storage.Logout{}, storage.ErrNotFound
 }
-func (refusing) AddLogouts(context.Context, []storage.Logout) error { return nil }
+func (refusing) Events(context.Context, storage.Cursor, int) ([]storage.Event, storage.Cursor, error) {
+	return nil, "", nil
+}
+func (refusing) AppendEvents(context.Context, []storage.Event, time.Time) error { return nil }
+func (refusing) AddLogouts(context.Context, []storage.Logout) error             { return nil }
 func (refusing) KeyRing(context.Context) (storage.KeyRing, error) {
 	return storage.KeyRing{}, storage.ErrNotFound
 }
@@ -416,4 +424,26 @@ func (refusing) CreateSession(context.Context, storage.Session) error { return n
 func (refusing) CreateGrant(context.Context, storage.Grant) error     { return nil }
 func (refusing) CreateResourceServer(context.Context, clients.ResourceServer) error {
 	return nil
+}
+
+// TestCopyOnlyEvents: they alone make a target no empty one, and one that comes
+// meanwhile is noticed.
+func TestCopyOnlyEvents(t *testing.T) {
+	from, to := onSQLite(t), onSQLite(t)
+	check(t, to.AppendEvents(t.Context(), events(0, 1), start))
+	if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now}); !errors.Is(err, transfer.ErrNotEmpty) {
+		t.Errorf("onto a target with an event: %v", err)
+	}
+	populate(t, from)
+	to = onSQLite(t)
+	appended := false
+	_, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now, Progress: func(transfer.Count) {
+		if !appended {
+			appended = true // between the copy and the check
+			check(t, from.AppendEvents(context.Background(), events(ends, ends+1), start))
+		}
+	}})
+	if err == nil || !strings.Contains(err.Error(), "events from e") {
+		t.Errorf("an event meanwhile: %v", err)
+	}
 }

@@ -5,7 +5,14 @@
 //	token := issuer.Token(map[string]any{"aud": "https://api.example.com", "scope": "orders:read"})
 //
 // For tokens that are bound to a client's key, and the proofs that go with
-// them, see [ProofKey].
+// them, see [ProofKey]. For an API that follows the revocation feed, give it a
+// credential, and revoke:
+//
+//	v, err := verify.New(ctx, verify.Config{…, Credential: issuer.Credential("https://api.example.com"), Feed: &verify.Feed{}})
+//	issuer.Revoke(feed.Session, "session")
+//
+// [Feed] can be cut, stalled and tampered with. In a bubble of testing/synctest,
+// where time passes at once, use [NewInMemory].
 package verifytest
 
 import (
@@ -17,6 +24,8 @@ import (
 	"crypto/rsa"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -25,16 +34,24 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/solegate/solegate/keys/verify/feed"
 )
 
 // Issuer is an authorization server that publishes metadata and keys, and
 // signs whatever it is told to.
 type Issuer struct {
 	URL string
+	// Client reaches the issuer: Config.Client, if it was not made by New.
+	Client *http.Client
 	// Fetches counts how often the key set was fetched.
 	Fetches atomic.Int64
+	// Feed is the revocation feed.
+	Feed *Feed
 
-	tb   testing.TB
+	tb     testing.TB
+	closed chan struct{} // when the test ends
+
 	mu   sync.Mutex
 	keys []Key
 	down bool
@@ -50,9 +67,40 @@ type Key struct {
 
 // New starts an issuer on loopback with one ES256 key.
 func New(tb testing.TB) *Issuer {
-	i := &Issuer{tb: tb, now: time.Now}
+	return start(tb, func(s *httptest.Server, i *Issuer) {
+		s.Start()
+		i.Client = s.Client()
+	})
+}
+
+// NewTLS is New with TLS and HTTP/2. Its certificate is known to Client.
+func NewTLS(tb testing.TB) *Issuer {
+	return start(tb, func(s *httptest.Server, i *Issuer) {
+		s.EnableHTTP2 = true
+		s.StartTLS()
+		i.Client = s.Client()
+	})
+}
+
+// NewInMemory is New without a network, for bubbles of testing/synctest. Only
+// Client reaches it.
+func NewInMemory(tb testing.TB) *Issuer {
+	return start(tb, func(s *httptest.Server, i *Issuer) {
+		s.Listener.Close()
+		p := newPipes()
+		s.Listener = p
+		s.Start()
+		transport := &http.Transport{DialContext: p.dial}
+		tb.Cleanup(transport.CloseIdleConnections)
+		i.Client = &http.Client{Transport: transport}
+	})
+}
+
+func start(tb testing.TB, start func(*httptest.Server, *Issuer)) *Issuer {
+	i := &Issuer{tb: tb, now: time.Now, closed: make(chan struct{})}
+	i.Feed = newFeed(i)
 	mux := http.NewServeMux()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		i.mu.Lock()
 		down := i.down
 		i.mu.Unlock()
@@ -62,10 +110,17 @@ func New(tb testing.TB) *Issuer {
 		}
 		mux.ServeHTTP(w, r)
 	}))
-	tb.Cleanup(server.Close)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of connections that were cut on purpose
+	start(server, i)
+	tb.Cleanup(func() {
+		close(i.closed)
+		server.Close()
+	})
+	i.Client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	i.URL = server.URL
+	i.Feed.serve(mux)
 	mux.HandleFunc("GET /.well-known/oauth-authorization-server", func(w http.ResponseWriter, _ *http.Request) {
-		i.answer(w, map[string]any{"issuer": i.URL, "jwks_uri": i.URL + "/jwks"})
+		i.answer(w, map[string]any{"issuer": i.URL, "jwks_uri": i.URL + "/jwks", feed.MetadataName: i.URL + "/feed", "introspection_endpoint": i.URL + "/introspect"})
 	})
 	mux.HandleFunc("GET /jwks", func(w http.ResponseWriter, _ *http.Request) {
 		i.Fetches.Add(1)
@@ -116,10 +171,15 @@ func (i *Issuer) AddKey(id string, alg jose.SignatureAlgorithm) Key {
 	if err != nil {
 		i.tb.Fatal(err)
 	}
+	i.Publish(k)
+	return k
+}
+
+// Publish publishes a key that was made elsewhere.
+func (i *Issuer) Publish(k Key) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.keys = append(i.keys, k)
-	return k
 }
 
 // RemoveKey withdraws a key.
@@ -143,13 +203,20 @@ func (i *Issuer) Key() Key {
 }
 
 // Claims returns the claims of a good access token with the changes; a nil
-// value removes a claim.
+// value removes a claim. It is of the epochs that [Issuer.Revoke] has begun for
+// its user and its client.
 func (i *Issuer) Claims(changes map[string]any) map[string]any {
 	now := i.now().Unix()
-	return change(map[string]any{
+	claims := change(map[string]any{
 		"iss": i.URL, "sub": "alice", "aud": "https://api.example.com", "client_id": "spa",
 		"iat": now, "exp": now + 300, "jti": fmt.Sprintf("%x", rand.Text()), "scope": "openid", "grant_id": "grant", "sid": "session",
 	}, changes)
+	for claim, epoch := range i.Feed.epochsOf(claims) {
+		if _, ok := changes[claim]; !ok {
+			claims[claim] = epoch
+		}
+	}
+	return claims
 }
 
 // Token returns an access token with the changes in its claims, signed with

@@ -1,7 +1,7 @@
--- Remembers that something was used, until it expires.
--- KEYS: what it is remembered by
+-- Remembers what was used.
+-- KEYS: the record
 -- ARGV: life in ms
-if redis.call('SET', KEYS[1], '', 'PX', ARGV[1], 'NX') then
-  return DONE
+if not redis.call('SET', KEYS[1], '', 'NX', 'PX', ARGV[1]) then
+  return EXISTS
 end
-return EXISTS
+return DONE

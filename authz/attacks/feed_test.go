@@ -1,0 +1,524 @@
+package attacks
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/solegate/solegate/authz"
+	"github.com/solegate/solegate/authz/authztest"
+	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/keys/verify"
+	"github.com/solegate/solegate/keys/verify/feed"
+	"github.com/solegate/solegate/storage"
+	"github.com/solegate/solegate/storage/redis"
+	"github.com/solegate/solegate/storage/redis/redistest"
+	"github.com/solegate/solegate/storage/sqlite"
+)
+
+// serve runs a server's work between requests until the test ends.
+func serve(t *testing.T, s *authztest.Server) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { s.Handler.Run(ctx); close(done) }()
+	stop = func() { cancel(); <-done }
+	t.Cleanup(stop)
+	return stop
+}
+
+// api is a replica of the API that verifies tokens by itself and follows the
+// feed.
+type api struct {
+	t   *testing.T
+	v   *verify.Verifier
+	url string
+}
+
+// registerAPI registers the API's credential.
+func registerAPI(t *testing.T, s *authztest.Server) verify.Credential {
+	t.Helper()
+	check(t, s.Store.CreateResourceServer(t.Context(), clients.ResourceServer{ID: "api", Audience: authztest.Audience, SecretHash: sha256.Sum256([]byte("the API's secret"))}))
+	return verify.Credential{ID: "api", Secret: "the API's secret"}
+}
+
+// follow starts a replica of the API. It returns when that knows all there is
+// to know.
+func follow(t *testing.T, s *authztest.Server, c verify.Credential, client *http.Client) *api {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	t.Cleanup(stop)
+	v, err := verify.New(ctx, verify.Config{
+		Issuer: s.URL, Audience: authztest.Audience, Development: true, Now: s.Clock.Now, Client: client, Credential: &c, Feed: &verify.Feed{StaleAfter: 10 * time.Second},
+	})
+	check(t, err)
+	for v.Ready() != nil {
+		runtime.Gosched()
+	}
+	web := httptest.NewServer(v.Require()(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
+	t.Cleanup(web.Close)
+	return &api{t, v, web.URL}
+}
+
+// answers asks the API with a token.
+func (a *api) answers(token string) int {
+	a.t.Helper()
+	r := request(a.t, "GET", a.url, nil, "Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(r)
+	check(a.t, err)
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+// refusesWithin asks until the API refuses the token as revoked, and says
+// whether that took no longer than a second.
+func (a *api) refusesWithin(token string) bool {
+	a.t.Helper()
+	for began := time.Now(); time.Since(began) < time.Second; {
+		if a.answers(token) == http.StatusUnauthorized {
+			return true
+		}
+	}
+	return false
+}
+
+// twoServers starts two servers, each with its own view of one file, behind a
+// proxy.
+func twoServers(t *testing.T) (s *authztest.Server, path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "solegate.db")
+	var stores []storage.Store
+	for range 2 {
+		store, err := sqlite.Open(t.Context(), sqlite.Config{Path: path})
+		check(t, err)
+		t.Cleanup(func() { store.Close() })
+		stores = append(stores, store)
+	}
+	s, all := authztest.NewReplicas(t, stores, []time.Duration{0, time.Second})
+	for _, r := range all {
+		serve(t, r)
+	}
+	return s, path
+}
+
+// F35: what an operator ends is refused by every replica of the API within a
+// second, whichever server and whichever process wrote it. Everybody else goes
+// on.
+func TestF35EndsAtEveryAPI(t *testing.T) {
+	s, path := twoServers(t)
+	credential := registerAPI(t, s)
+	var apis []*api
+	for range 3 {
+		apis = append(apis, follow(t, s, credential, nil))
+	}
+	s.AddUser("bob")
+	bob := s.SignIn("bob").AccessToken
+	other, err := sqlite.Open(t.Context(), sqlite.Config{Path: path})
+	check(t, err)
+	defer other.Close()
+	operator := authztest.Operator(other, s.Clock.Now)
+	alice := s.User("alice").ID
+	for _, end := range []struct {
+		name string
+		do   func(authztest.Tokens) error
+	}{
+		{"user block", func(authztest.Tokens) error {
+			return operator.BlockUser(t.Context(), alice, "too many requests", time.Time{})
+		}},
+		{"user revoke", func(authztest.Tokens) error { return operator.RevokeUser(t.Context(), alice, "by hand") }},
+		{"a grant", func(tokens authztest.Tokens) error {
+			id, _ := authztest.Claims(t, tokens.AccessToken)["grant_id"].(string)
+			return operator.RevokeGrant(t.Context(), storage.GrantID(id), "by hand")
+		}},
+		{"a session", func(tokens authztest.Tokens) error {
+			id, _ := authztest.Claims(t, tokens.AccessToken)["sid"].(string)
+			return operator.EndSession(t.Context(), storage.SessionID(id), "by hand")
+		}},
+		{"by the app itself", func(tokens authztest.Tokens) error {
+			if got := s.PostForm("/revoke", map[string][]string{"client_id": {"spa"}, "token": {tokens.RefreshToken}}); got.Status != http.StatusOK {
+				return fmt.Errorf("it answered %+v", got)
+			}
+			return nil
+		}},
+	} {
+		tokens := s.SignIn("alice")
+		for _, a := range apis {
+			if got := a.answers(tokens.AccessToken); got != http.StatusOK {
+				t.Fatalf("%s: before it the API answers %d", end.name, got)
+			}
+		}
+		check(t, end.do(tokens))
+		for i, a := range apis {
+			if !a.refusesWithin(tokens.AccessToken) {
+				t.Errorf("%s: API %d accepts the token after a second", end.name, i)
+			}
+			if got := a.answers(bob); got != http.StatusOK {
+				t.Errorf("%s: somebody else gets %d", end.name, got)
+			}
+		}
+		check(t, operator.UnblockUser(t.Context(), alice))
+	}
+	// All at once; and everybody may come again.
+	_, err = operator.RevokeAll(t.Context(), "by hand")
+	check(t, err)
+	for _, a := range apis {
+		if !a.refusesWithin(bob) {
+			t.Error("revoke --all: the API accepts a token after a second")
+		}
+	}
+	s.Clock.Advance(2 * time.Second) // past the moment, by the clock of either server
+	fresh := s.SignIn("bob").AccessToken
+	for _, a := range apis {
+		if got := a.answers(fresh); got != http.StatusOK {
+			t.Errorf("after revoke --all a new login gets %d", got)
+		}
+	}
+}
+
+// F35: an account that was blocked and let in again has tokens of the time
+// before and of the time after in hand. Only the new ones are good.
+func TestF35OldTokensStayDead(t *testing.T) {
+	s := authztest.New(t)
+	serve(t, s)
+	a := follow(t, s, registerAPI(t, s), nil)
+	before := s.SignIn("alice").AccessToken
+	check(t, s.Revoker.BlockUser(t.Context(), s.User("alice").ID, "", time.Time{}))
+	check(t, s.Revoker.UnblockUser(t.Context(), s.User("alice").ID))
+	after := s.SignIn("alice").AccessToken // in the same second, by a clock that stands still
+	if !a.refusesWithin(before) || a.answers(after) != http.StatusOK {
+		t.Errorf("the old token gets %d, the new one %d", a.answers(before), a.answers(after))
+	}
+}
+
+// D22: the theft of a refresh token shows when it is used twice, and the
+// thief's access token ends at the API, too, within a second.
+func TestD22ReuseEndsAtTheAPI(t *testing.T) {
+	s, _ := twoServers(t)
+	a := follow(t, s, registerAPI(t, s), nil)
+	first := s.SignIn("alice")
+	thiefs := s.Refresh(first.RefreshToken)
+	if thiefs.Status != http.StatusOK || a.answers(thiefs.AccessToken) != http.StatusOK {
+		t.Fatalf("the first use: %+v", thiefs)
+	}
+	s.Clock.Advance(11 * time.Second)
+	if got := s.Refresh(first.RefreshToken); got.Error != "invalid_grant" {
+		t.Fatalf("the second use: %+v", got)
+	}
+	if !a.refusesWithin(thiefs.AccessToken) || !a.refusesWithin(first.AccessToken) {
+		t.Error("the API accepts a token of the stolen family after a second")
+	}
+
+	// A code that is used twice.
+	code := s.Browser().Code("alice")
+	once := s.Redeem(code)
+	if once.Status != http.StatusOK || a.answers(once.AccessToken) != http.StatusOK {
+		t.Fatalf("the first use of a code: %+v", once)
+	}
+	if got := s.Redeem(code); got.Error != "invalid_grant" || !a.refusesWithin(once.AccessToken) {
+		t.Errorf("the second use of a code: %+v, and the API accepts what the first one got", got)
+	}
+}
+
+// proxy stands between the API and the server, and does to the answers what it
+// likes.
+type proxy struct {
+	mu     sync.Mutex
+	tamper func(path string, body io.ReadCloser) io.ReadCloser // of mu
+}
+
+func (p *proxy) set(tamper func(string, io.ReadCloser) io.ReadCloser) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tamper = tamper
+}
+
+func (p *proxy) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		return resp, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.tamper != nil && strings.HasPrefix(r.URL.Path, "/feed") {
+		resp.ContentLength = -1
+		resp.Body = p.tamper(r.URL.Path, resp.Body)
+	}
+	return resp, nil
+}
+
+// messages rewrites a stream message by message; what is returned is sent, and
+// an error ends it.
+func messages(body io.ReadCloser, each func(n int, jws string) ([]string, error)) io.ReadCloser {
+	r, w := io.Pipe()
+	go func() {
+		defer body.Close()
+		in := feed.NewReader(body)
+		for n := 0; ; n++ {
+			jws, err := in.Next()
+			var list []string
+			if err == nil {
+				list, err = each(n, jws)
+			}
+			for _, out := range list {
+				if _, err := w.Write(feed.AppendMessage(nil, "", out)); err != nil {
+					return
+				}
+			}
+			if err != nil {
+				w.CloseWithError(err)
+				return
+			}
+		}
+	}()
+	return r
+}
+
+func isEvent(jws string) bool {
+	head, _, _ := strings.Cut(jws, ".")
+	text, err := decode(head)
+	return err == nil && strings.Contains(string(text), feed.EventType)
+}
+
+// hands is what a proxy can do its worst with.
+type hands struct {
+	old        []string // all that was ever sent before
+	token      string   // an access token
+	alice, bob storage.UserID
+}
+
+// forged is the document about another user, with the signature of before.
+func (h *hands) forged(jws string) string {
+	parts := strings.Split(jws, ".")
+	claims, err := decode(parts[1])
+	if err != nil {
+		return jws
+	}
+	return parts[0] + "." + encode(bytes.ReplaceAll(claims, []byte(h.alice), []byte(h.bob))) + "." + parts[2]
+}
+
+// proxies are what they do with each message of the stream.
+var proxies = map[string]func(h *hands, jws string) ([]string, error){
+	"drops events": func(_ *hands, jws string) ([]string, error) {
+		if isEvent(jws) {
+			return nil, nil
+		}
+		return []string{jws}, nil
+	},
+	"drops everything":     func(*hands, string) ([]string, error) { return nil, nil },
+	"repeats everything":   func(_ *hands, jws string) ([]string, error) { return []string{jws, jws}, nil },
+	"sends old ones again": func(h *hands, jws string) ([]string, error) { return append([]string{jws}, h.old...), nil },
+	"sends only old ones":  func(h *hands, _ string) ([]string, error) { return h.old, nil },
+	"sends heartbeats late": func(h *hands, jws string) ([]string, error) {
+		h.old = append(h.old, jws)
+		return h.old[len(h.old)/2:][:1], nil
+	},
+	"forges": func(h *hands, jws string) ([]string, error) { return []string{h.forged(jws), jws}, nil },
+	"truncates events": func(_ *hands, jws string) ([]string, error) {
+		if isEvent(jws) {
+			return []string{jws[:len(jws)/2]}, nil
+		}
+		return []string{jws}, nil
+	},
+	"ends the stream at each event": func(_ *hands, jws string) ([]string, error) {
+		if isEvent(jws) {
+			return nil, io.ErrUnexpectedEOF
+		}
+		return []string{jws}, nil
+	},
+	"sends garbage":         func(*hands, string) ([]string, error) { return []string{"a.b.c", strings.Repeat("x", 1000)}, nil },
+	"sends an access token": func(h *hands, _ string) ([]string, error) { return []string{h.token}, nil },
+}
+
+// F37: whatever a proxy does to the stream, what was revoked is refused, at the
+// latest when the feed counts as stale, and is known as revoked as soon as the
+// proxy lets anything through. Nobody else's tokens end.
+func TestF37FeedInTheHandsOfAProxy(t *testing.T) {
+	for name, tamper := range proxies {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := authztest.New(t, func(c *authz.Config) { c.FeedHeartbeat = 50 * time.Millisecond })
+			serve(t, s)
+			credential := registerAPI(t, s)
+			s.AddUser("bob")
+			h := &hands{alice: s.User("alice").ID, bob: s.User("bob").ID}
+			var recording sync.Mutex
+			through := make(chan struct{}, 1000)
+			p := &proxy{}
+			stream := func(each func(jws string) ([]string, error)) func(string, io.ReadCloser) io.ReadCloser {
+				return func(path string, body io.ReadCloser) io.ReadCloser {
+					if path != "/feed" {
+						return body
+					}
+					return messages(body, func(_ int, jws string) ([]string, error) {
+						recording.Lock()
+						defer recording.Unlock()
+						select {
+						case through <- struct{}{}:
+						default:
+						}
+						return each(jws)
+					})
+				}
+			}
+			// At first it is honest, and remembers everything.
+			p.set(stream(func(jws string) ([]string, error) { h.old = append(h.old, jws); return []string{jws}, nil }))
+			victim := follow(t, s, credential, &http.Client{Transport: p})
+			<-through
+			first := s.SignIn("alice").AccessToken
+			check(t, s.Revoker.RevokeUser(t.Context(), h.alice, "test"))
+			if !victim.refusesWithin(first) {
+				t.Fatal("through an honest proxy nothing is revoked")
+			}
+			token, bob := s.SignIn("alice").AccessToken, s.SignIn("bob").AccessToken
+			recording.Lock()
+			h.token = bob
+			recording.Unlock()
+			if victim.answers(token) != http.StatusOK || victim.answers(bob) != http.StatusOK {
+				t.Fatal("the new tokens are refused")
+			}
+
+			p.set(stream(func(jws string) ([]string, error) { return tamper(h, jws) }))
+			endStreams(t, s, credential)
+			for len(through) > 0 {
+				<-through
+			}
+			<-through
+			check(t, s.Revoker.RevokeUser(t.Context(), h.alice, "test"))
+			began := time.Now()
+			for victim.answers(token) == http.StatusOK {
+				if time.Since(began) > 15*time.Second {
+					t.Fatal("a revoked token lives on")
+				}
+			}
+			t.Logf("refused after %s", time.Since(began).Round(time.Millisecond))
+			p.set(nil)
+			endStreams(t, s, credential)
+			for began = time.Now(); victim.answers(token) != http.StatusUnauthorized || victim.answers(bob) != http.StatusOK; {
+				if time.Since(began) > time.Minute {
+					t.Fatalf("in peace again alice gets %d and bob %d", victim.answers(token), victim.answers(bob))
+				}
+			}
+		})
+	}
+}
+
+// endStreams ends all streams by a change of the credential's record: everybody
+// who follows has to show it again.
+func endStreams(t *testing.T, s *authztest.Server, c verify.Credential) {
+	t.Helper()
+	rs, err := s.Store.ResourceServer(t.Context(), clients.ID(c.ID))
+	check(t, err)
+	check(t, s.Store.UpdateResourceServer(t.Context(), rs))
+}
+
+// TestMain lets the test binary be the operator that TestF39 kills.
+func TestMain(m *testing.M) {
+	if path := os.Getenv("SOLEGATE_TEST_OPERATOR"); path != "" {
+		operate(path)
+	}
+	os.Exit(m.Run())
+}
+
+// operate blocks alice, says so, and waits to be killed.
+func operate(path string) {
+	s, err := sqlite.Open(context.Background(), sqlite.Config{Path: path})
+	if err == nil {
+		var u storage.User
+		now := time.Date(2026, 11, 23, 12, 0, 1, 0, time.UTC)
+		if u, err = s.UserByName(context.Background(), "alice"); err == nil {
+			err = authztest.Operator(s, func() time.Time { return now }).BlockUser(context.Background(), u.ID, "too many requests", time.Time{})
+		}
+	}
+	if err != nil {
+		fmt.Println("error", err)
+		os.Exit(1)
+	}
+	fmt.Println("acknowledged")
+	select {}
+}
+
+// F39: what was acknowledged survives kill -9 of whoever acknowledged it, and a
+// restart of servers and APIs at once: nothing of it is in anybody's memory.
+func TestF39AcknowledgedEndSurvivesKill(t *testing.T) {
+	s := authztest.New(t)
+	stop := serve(t, s)
+	credential := registerAPI(t, s)
+	a := follow(t, s, credential, nil)
+	token := s.SignIn("alice").AccessToken
+	if got := a.answers(token); got != http.StatusOK {
+		t.Fatalf("before the block: %d", got)
+	}
+	stop() // no server runs meanwhile
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), "SOLEGATE_TEST_OPERATOR="+s.Path)
+	out, err := child.StdoutPipe()
+	check(t, err)
+	check(t, child.Start())
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil || line != "acknowledged\n" {
+		t.Fatalf("the operator says %q, %v", line, err)
+	}
+	check(t, child.Process.Kill())
+	child.Wait()
+
+	serve(t, s)
+	if !follow(t, s, credential, nil).refusesWithin(token) {
+		t.Error("a new API accepts the token")
+	}
+	for began := time.Now(); a.answers(token) == http.StatusOK; {
+		if time.Since(began) > 20*time.Second {
+			t.Fatal("the API that was there all the while accepts the token")
+		}
+	}
+}
+
+// F39: so does what a Redis acknowledged whose primary is killed right after.
+func TestF39AcknowledgedEndSurvivesFailover(t *testing.T) {
+	servers := redistest.NewSentinel(t)
+	store, err := redis.Open(t.Context(), redis.Config{URL: servers.URL() + "?timeout=10s"})
+	check(t, err)
+	t.Cleanup(func() { store.Close() })
+	s, all := authztest.NewReplicas(t, []storage.Store{store}, []time.Duration{0})
+	serve(t, all[0])
+	credential := registerAPI(t, s)
+	a := follow(t, s, credential, nil)
+	s.AddUser("bob")
+	token, bob := s.SignIn("alice").AccessToken, s.SignIn("bob").AccessToken
+	check(t, s.Revoker.BlockUser(t.Context(), s.User("alice").ID, "", time.Time{}))
+	old := servers.Primary()
+	old.Kill()
+	redistest.Wait(t, "the replica to take over", func() error {
+		if servers.Primary() == old {
+			return fmt.Errorf("%s is still said to be the primary", old.Addr)
+		}
+		return nil
+	})
+	servers.Settle()
+	if !a.refusesWithin(token) {
+		t.Error("the API accepts the token")
+	}
+	// And what is ended at the new one arrives.
+	redistest.Wait(t, "the new primary to write", func() error { return store.Ready(t.Context()) })
+	check(t, s.Revoker.RevokeUser(t.Context(), s.User("bob").ID, ""))
+	for began := time.Now(); a.answers(bob) != http.StatusUnauthorized; {
+		if time.Since(began) > 20*time.Second {
+			t.Fatalf("after the failover: %d", a.answers(bob))
+		}
+	}
+	if !follow(t, s, credential, nil).refusesWithin(token) {
+		t.Error("a new API accepts the token")
+	}
+}

@@ -1,0 +1,139 @@
+package verify
+
+import (
+	"crypto/rand"
+	"fmt"
+	"math"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/solegate/solegate/keys/verify/feed"
+)
+
+func fill(s *revoked, n int) {
+	until := time.Unix(2000000000, 0)
+	for i := 0; i < n; i += feed.MaxPage {
+		var page []feed.Event
+		for j := i; j < min(n, i+feed.MaxPage); j++ {
+			page = append(page, feed.Event{Kind: feed.Session, Subject: fmt.Sprint(j), NotBefore: until, Until: until})
+		}
+		s.add(page, func(feed.Event) uint32 { return 300 })
+	}
+}
+
+// TestMillionRevocationsFitIntoMemory says how much they need.
+func TestMillionRevocationsFitIntoMemory(t *testing.T) {
+	const n = 1000000
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	s := newRevoked()
+	fill(s, n)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	bytes := float64(after.HeapAlloc-before.HeapAlloc) / n
+	t.Logf("%.1f bytes a revocation", bytes)
+	if bytes > 100 || s.count.Load() != n {
+		t.Errorf("%.1f bytes for each of %d, at most 100 are expected", bytes, s.count.Load())
+	}
+	// When they have expired the memory is given back.
+	for i := range revokedShards {
+		s.sweep(i, math.MaxUint32, time.Unix(2000000001, 0))
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if left := int64(after.HeapAlloc) - int64(before.HeapAlloc); s.count.Load() != 0 || left > 1<<20 {
+		t.Errorf("%d bytes are left for %d", left, s.count.Load())
+	}
+	runtime.KeepAlive(s)
+}
+
+// TestSweepNeedsBothClocks.
+func TestSweepNeedsBothClocks(t *testing.T) {
+	until := time.Unix(2000000000, 0)
+	for _, test := range []struct {
+		due  uint32
+		wall time.Time
+		left int64
+	}{
+		{300, until.Add(time.Hour), 2}, {math.MaxUint32, until, 2}, {299, until.Add(-time.Hour), 2}, {301, until.Add(time.Second), 1},
+	} {
+		s := newRevoked()
+		s.add([]feed.Event{
+			{Kind: feed.Session, Subject: "a", Until: until},
+			{Kind: feed.Session, Subject: "for ever", Until: time.Unix(feedFarthest, 0)},
+		}, func(feed.Event) uint32 { return 300 })
+		for i := range revokedShards {
+			s.sweep(i, test.due, test.wall)
+		}
+		if n := s.count.Load(); n != test.left {
+			t.Errorf("at %d and %s: %d are left, %d expected", test.due, test.wall, n, test.left)
+		}
+	}
+}
+
+// feedFarthest is the latest time that an event can have.
+const feedFarthest = 253370764799
+
+// TestNothingIsWeakened: events may come again, and in any order.
+func TestNothingIsWeakened(t *testing.T) {
+	s := newRevoked()
+	event := func(epoch uint64, until int64) feed.Event {
+		return feed.Event{Kind: feed.User, Subject: "alice", Epoch: epoch, Until: time.Unix(until, 0)}
+	}
+	due := func(e feed.Event) uint32 { return uint32(e.Until.Unix()) }
+	s.add([]feed.Event{event(3, 10)}, due)
+	version := s.version.Load()
+	s.add([]feed.Event{event(2, 20), event(3, 5)}, due)
+	got, _ := s.find(s.mark(feed.User, "alice"))
+	if got != (ending{3, 20, 20}) || s.version.Load() != version || s.count.Load() != 1 {
+		t.Errorf("%+v, version %d, was %d", got, s.version.Load(), version)
+	}
+	s.add([]feed.Event{event(4, 5)}, due)
+	if s.version.Load() == version {
+		t.Error("a later epoch doesn't count as a change")
+	}
+	s.add([]feed.Event{{Kind: feed.All, NotBefore: time.Unix(50, 0)}, {Kind: feed.All, NotBefore: time.Unix(40, 0)}}, due)
+	if s.all.Load() != 50 {
+		t.Errorf("all until %d", s.all.Load())
+	}
+}
+
+// TestMarksCannotBeAimed: they differ from process to process, and what is one
+// kind's subject is not another's.
+func TestMarksCannotBeAimed(t *testing.T) {
+	a, b := newRevoked(), newRevoked()
+	if a.mark(feed.User, "alice") == b.mark(feed.User, "alice") {
+		t.Error("two processes have the same marks")
+	}
+	if a.mark(feed.User, "alice") == a.mark(feed.Session, "alice") || a.mark("user", "x\x00y") == a.mark("user\x00x", "y\x00") {
+		t.Error("kinds share their marks")
+	}
+}
+
+// BenchmarkFind is what one look into a million costs, from all processors.
+func BenchmarkFind(b *testing.B) {
+	s := newRevoked()
+	fill(s, 1000000)
+	marks := make([]mark, 1<<16)
+	for i := range marks {
+		rand.Read(marks[i][:])
+	}
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for i := 0; pb.Next(); i++ {
+			if _, ok := s.find(marks[i%len(marks)]); ok {
+				b.Fatal("found")
+			}
+		}
+	})
+}
+
+// BenchmarkMark is what one hash costs.
+func BenchmarkMark(b *testing.B) {
+	s := newRevoked()
+	for b.Loop() {
+		s.mark(feed.Session, "usr_0123456789abcdef.ses_0123456789abcdef")
+	}
+}
