@@ -21,8 +21,8 @@ const (
 	// steady is how long a connection must have lasted for the next one to be
 	// made without much delay: one that fails again and again has to wait.
 	steady = 10 * time.Second
-	// firstRead is how long New waits for the feed.
-	firstRead = 5 * time.Second
+	// firstRead is how long New waits for the feed: enough for a million events.
+	firstRead = 10 * time.Second
 	// sweepEvery is how often one shard of the set is swept: each is within
 	// about a minute.
 	sweepEvery = time.Second

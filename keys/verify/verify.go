@@ -121,7 +121,8 @@ type Verifier struct {
 // New returns a Verifier and fetches the issuer's keys. It fails for a Config
 // that can't be, never because the issuer is out of reach: then it goes on
 // trying in the background, requests are answered 503 until it has the keys,
-// and Ready says so. The work in the background ends with ctx.
+// and Ready says so. With Config.Feed it also reads that, for ten seconds at
+// most. The work in the background ends with ctx.
 func New(ctx context.Context, c Config) (*Verifier, error) {
 	if err := c.complete(); err != nil {
 		return nil, err
