@@ -79,6 +79,13 @@ type Config struct {
 	// replica. Give all replicas one that they share to close that.
 	Replays Replays
 
+	// Limits says how the limits of Limit are kept.
+	Limits Limits
+
+	// Reports, if not nil, makes the API tell the issuer which accounts exceed
+	// their limits, and what it reports by Report. It needs Credential.
+	Reports *ReportsConfig
+
 	// Credential is how this API proves to the issuer that it is a registered
 	// resource server. Nothing of the plain checks needs it.
 	Credential *Credential
@@ -117,6 +124,14 @@ func (c *Config) complete() error {
 		if err := c.Credential.valid(); err != nil {
 			return err
 		}
+	}
+	switch {
+	case c.Reports != nil && c.Credential == nil:
+		return errors.New("verify: Reports needs Credential: the issuer takes reports of registered resource servers only; solegate resource register makes one")
+	case c.Limits.Accounts < 0 || c.Limits.Accounts > maxAccounts:
+		return fmt.Errorf("verify: Limits.Accounts is %d: 1 to %d are expected, or 0 for 1000000", c.Limits.Accounts, maxAccounts)
+	case c.Limits.Accounts == 0:
+		c.Limits.Accounts = 1_000_000
 	}
 	if len(c.Algorithms) == 0 {
 		c.Algorithms = []string{"ES256", "RS256", "PS256", "EdDSA"}

@@ -76,6 +76,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/solegate/solegate/keys/verify/dpop"
@@ -91,6 +92,9 @@ type Verifier struct {
 	nonces   *dpop.Nonces // nil if none are demanded
 	metadata string       // URL of the protected resource's metadata
 	body     []byte       // the metadata
+	limits   *limits
+	reports  *reporter // nil if the issuer is told nothing
+	unsent   sync.Once // says so in the log
 }
 
 // New returns a Verifier and fetches the issuer's keys. It fails for a Config
@@ -98,6 +102,7 @@ type Verifier struct {
 // trying in the background, requests are answered 503 until it has the keys,
 // and Ready says so. The work in the background ends with ctx.
 func New(ctx context.Context, c Config) (*Verifier, error) {
+	ownClock := c.Now != nil
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
@@ -107,6 +112,14 @@ func New(ctx context.Context, c Config) (*Verifier, error) {
 	}
 	if len(c.DPoPNonceKey) > 0 {
 		v.nonces = dpop.NewNonces([32]byte(c.DPoPNonceKey), 0)
+	}
+	v.limits = newLimits(&v.config, ownClock)
+	if v.limits.shared != nil {
+		go v.limits.share(ctx)
+	}
+	if c.Reports != nil {
+		v.reports = newReporter(ctx, &v.config)
+		go v.reports.run()
 	}
 	v.keys = newKeySet(&v.config)
 	v.metadata, v.body = v.describe()

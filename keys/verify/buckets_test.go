@@ -1,0 +1,272 @@
+package verify
+
+import (
+	"fmt"
+	"hash/maphash"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// second in the table's terms.
+const second = int64(time.Second)
+
+func TestBucketRefillsEvenly(t *testing.T) {
+	b, r, c := newBuckets(1000), rate{cost: 2 * second, capacity: 10 * second}, &crowd{}
+	for _, x := range []struct {
+		at      int64 // in tenths of a second
+		ok      bool
+		backlog int64
+	}{
+		{0, true, 20}, {0, true, 40}, {0, true, 60}, {0, true, 80}, {0, true, 100}, // five at once
+		{0, false, 100}, {19, false, 81}, {20, true, 100}, {20, false, 100}, // then one in two seconds
+		{59, true, 81}, {300, true, 20}, // and after a rest five again
+	} {
+		backlog, ok := b.take(7, x.at*second/10, r, c)
+		if ok != x.ok || backlog != x.backlog*second/10 {
+			t.Errorf("after %d tenths: %v, %d; %v, %d expected", x.at, ok, backlog*10/second, x.ok, x.backlog)
+		}
+	}
+}
+
+// TestNoMoreThanTheLimitPasses: fifty at once, on one account and on many,
+// while the clock goes on.
+func TestNoMoreThanTheLimitPasses(t *testing.T) {
+	const racers, each, accounts = 50, 400, 7
+	b, r, c := newBuckets(1000), rate{cost: second / 10, capacity: 100 * second / 10}, &crowd{}
+	var now atomic.Int64
+	run := func() *[accounts]atomic.Int64 {
+		var passed [accounts]atomic.Int64
+		var group sync.WaitGroup
+		for g := range racers {
+			group.Go(func() {
+				for i := range each {
+					account := (g + i) % accounts
+					if _, ok := b.take(uint64(account)<<32|1, now.Load(), r, c); ok {
+						passed[account].Add(1)
+					}
+				}
+			})
+		}
+		group.Wait()
+		return &passed
+	}
+	for round, want := range []int64{100, 0, 30, 100} {
+		passed := run()
+		for account := range passed {
+			if got := passed[account].Load(); got != want {
+				t.Errorf("round %d: %d passed for account %d, %d expected", round, got, account, want)
+			}
+		}
+		now.Add([]int64{0, 3, 60, 0}[round] * second)
+	}
+}
+
+// TestBucketsAreAsInAModel holds the table to a plain map that forgets
+// nothing: that the table forgets buckets that are full again must not show.
+func TestBucketsAreAsInAModel(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	b, c := newBuckets(20_000), &crowd{}
+	rates := []rate{{second, 5 * second}, {second / 50, second}, {60 * second, 60 * second}}
+	model := map[uint64]int64{}
+	now := int64(0)
+	for i := range 400_000 {
+		if random.IntN(100) == 0 {
+			now += random.Int64N(second / 4)
+		}
+		if i%100_000 == 99_999 {
+			now += 100 * second // all are full again
+		}
+		account := random.IntN(12_000)
+		key := maphash.Comparable(modelSeed, account)
+		r := rates[account%len(rates)]
+		backlog, ok := b.take(key, now, r, c)
+		full := model[key]
+		want, wantOK := r.take(&full, now)
+		model[key] = full
+		if ok != wantOK || backlog != want {
+			t.Fatalf("request %d: %v, %d; %v, %d expected", i, ok, backlog, wantOK, want)
+		}
+	}
+	if s := b.stats(); s.Crowded > 0 || s.Limited == 0 || s.Passed+s.Limited != 400_000 {
+		t.Errorf("%+v", s)
+	}
+}
+
+var modelSeed = maphash.MakeSeed()
+
+// size is how many slots there are.
+func (b *buckets) size() (n int) {
+	for i := range b.shards {
+		n += len(b.shards[i].slots)
+	}
+	return n
+}
+
+// TestFloodOfIdentitiesFreesNobody: a million accounts that were never seen
+// come, each leaving a bucket that is not full again for an hour.
+func TestFloodOfIdentitiesFreesNobody(t *testing.T) {
+	const accounts, limited, flood = 10_000, 1000, 1_000_000
+	b, c := newBuckets(accounts), &crowd{}
+	hour := rate{3600 * second, 3600 * second}
+	key := func(i int) uint64 { return maphash.Comparable(modelSeed, i) }
+	for i := range limited {
+		if _, ok := b.take(key(i), 0, hour, c); !ok {
+			t.Fatalf("account %d is limited at its first request", i)
+		}
+	}
+	small := b.size()
+	passed := 0
+	for i := range flood {
+		now := int64(i) * second / 1000 // a thousand a second
+		if _, ok := b.take(key(limited+i), now, hour, c); ok {
+			passed++
+		}
+		if victim := i % limited; i%97 == 0 {
+			if _, ok := b.take(key(victim), now, hour, c); ok {
+				t.Fatalf("the flood freed account %d", victim)
+			}
+		}
+	}
+	if most := 4 * accounts; b.size() > most || b.size() <= small {
+		t.Errorf("there are %d slots, %d at most are expected and more than %d", b.size(), most, small)
+	}
+	if passed < accounts-limited || passed > b.size()+overflows {
+		t.Errorf("%d of the flood passed: %d to %d expected", passed, accounts-limited, b.size()+overflows)
+	}
+	if s := b.stats(); s.Crowded == 0 || s.Buckets > b.size()*3/4 {
+		t.Errorf("%+v", s)
+	}
+	// When all are full again, there is place for others, and less of it.
+	later := int64(flood/1000+3600) * second
+	for i := range accounts {
+		if _, ok := b.take(key(-1-i), later, hour, c); !ok {
+			t.Fatalf("account %d finds no place after the flood", i)
+		}
+	}
+	if s := b.stats(); s.Buckets > b.size()*3/4 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestTableShrinks(t *testing.T) {
+	b, c, r := newBuckets(1_000_000), &crowd{}, rate{second, second}
+	for i := range 200_000 {
+		b.take(maphash.Comparable(modelSeed, i), 0, r, c)
+	}
+	large := b.size()
+	for i := range 2_000_000 { // few of them at the same time
+		b.take(maphash.Comparable(modelSeed, -i), int64(i+1)*second/1000, r, c)
+	}
+	if b.size() > large {
+		t.Errorf("%d slots for 1000 accounts at a time, after %d for 200000", b.size(), large)
+	}
+}
+
+// The limiter's share of a request: at most 200 ns on one core with a million
+// known accounts, and no allocation.
+func BenchmarkLimitMillionAccounts(b *testing.B) {
+	const accounts = 1_000_000
+	v := &Verifier{limits: newLimits(&Config{Limits: Limits{Accounts: accounts}, Now: time.Now}, false)}
+	subjects := make([]string, accounts)
+	for i := range subjects {
+		subjects[i] = fmt.Sprintf("user-%020d", i)
+	}
+	// Their order is no help: buckets are where the hash says.
+	x, t := v.limits.add(Limit{Name: "orders", Requests: 600, Window: time.Hour, Burst: 600}), Token{ClientID: "spa"}
+	for _, t.Subject = range subjects {
+		v.limits.take(x, &t)
+	}
+	if s := v.limits.stats(); s.Buckets != accounts {
+		b.Fatalf("%+v", s)
+	}
+	b.Run("take", func(b *testing.B) {
+		b.ReportAllocs()
+		defer reportCPU(b)()
+		for i := 0; b.Loop(); i++ {
+			t.Subject = subjects[i%accounts]
+			v.limits.take(x, &t)
+		}
+	})
+	b.Run("clock", func(b *testing.B) { // what of it is the clock's
+		defer reportCPU(b)()
+		for b.Loop() {
+			v.limits.clock()
+		}
+	})
+	b.Run("take-parallel", func(b *testing.B) {
+		b.ReportAllocs()
+		var at atomic.Int64
+		b.RunParallel(func(pb *testing.PB) {
+			t := t
+			for i := int(at.Add(accounts / 7)); pb.Next(); i++ {
+				t.Subject = subjects[i%accounts]
+				v.limits.take(x, &t)
+			}
+		})
+	})
+	b.Run("middleware", func(b *testing.B) {
+		h := v.Limit(x.Limit)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		r := httptest.NewRequest("GET", "/", nil)
+		r = r.WithContext(NewContext(r.Context(), &t))
+		w := &discard{http.Header{"Content-Type": {"text/plain"}}}
+		b.ReportAllocs()
+		defer reportCPU(b)()
+		for i := 0; b.Loop(); i++ {
+			t.Subject = subjects[i%accounts]
+			delete(w.h, "Ratelimit")
+			delete(w.h, "Ratelimit-Policy")
+			h.ServeHTTP(w, r)
+		}
+	})
+}
+
+// reportCPU reports the processor time that one turn takes: what else the
+// machine does is not in it.
+func reportCPU(b *testing.B) func() {
+	used := func() int64 {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		return u.Utime.Nano() + u.Stime.Nano()
+	}
+	before := used()
+	return func() { b.ReportMetric(float64(used()-before)/float64(b.N), "cpu-ns/op") }
+}
+
+type discard struct{ h http.Header }
+
+func (d *discard) Header() http.Header         { return d.h }
+func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
+func (d *discard) WriteHeader(int)             {}
+
+// What a flood of identities costs, in time and memory: all of them in a table
+// for a million accounts, whose buckets never get full again.
+func BenchmarkLimitFlood(b *testing.B) {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	table, c, r := newBuckets(1_000_000), &crowd{}, rate{1 << 61, 1 << 61}
+	const flood = 5_000_000
+	began := time.Now()
+	for range b.N {
+		for i := range flood {
+			table.take(maphash.Comparable(modelSeed, i), int64(time.Since(began)), r, c)
+		}
+	}
+	took := time.Since(began)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(took.Nanoseconds())/float64(b.N*flood), "ns/identity")
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/(1<<20), "MiB")
+	b.ReportMetric(float64(table.stats().Buckets), "buckets")
+	runtime.KeepAlive(table)
+}
