@@ -84,7 +84,7 @@ type Config struct {
 
 	// Reports, if not nil, makes the API tell the issuer which accounts exceed
 	// their limits, and what it reports by Report. It needs Credential.
-	Reports *ReportsConfig
+	Reports *Reports
 
 	// Credential is how this API proves to the issuer that it is a registered
 	// resource server. Nothing of the plain checks needs it.

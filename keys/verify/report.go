@@ -12,10 +12,10 @@ import (
 	"github.com/solegate/solegate/keys/verify/reports"
 )
 
-// ReportsConfig makes the API tell the issuer which accounts exceed its limits,
+// Reports makes the API tell the issuer which accounts exceed its limits,
 // and those that it reports by itself. The zero value is good. It needs
 // Config.Credential.
-type ReportsConfig struct {
+type Reports struct {
 	// Address says where a request comes from, for the evidence; nil means
 	// r.RemoteAddr. Behind a proxy that is the proxy's: return what your proxy
 	// has written, such as the last one in X-Forwarded-For, and nothing that a

@@ -15,7 +15,8 @@
 // [Verifier.VerifyRequest] and [Verifier.Refuse] only where there is no
 // handler to put it around, and [Verifier.Verify] only where there is no HTTP
 // request. The rest is optional: [Verifier.RequireLogin] where a login of this
-// morning is not enough, [Verifier.CORS] when the app is on another origin than
+// morning is not enough, [Verifier.Limit] and [Verifier.Report] against accounts
+// that ask too much, [Verifier.CORS] when the app is on another origin than
 // the API, [Verifier.Metadata] to tell clients where to log in (RFC 9728).
 //
 // # What is checked
@@ -51,6 +52,24 @@
 // The package [github.com/solegate/solegate/keys/verify/dpop] says what a proof
 // must be. It is checked after the token, and marked as used when all else is
 // good: a request that is refused can be repeated as it is.
+//
+// # Limits and reports
+//
+// [Verifier.Limit] gives each account a token bucket, and answers 429 when it is
+// empty. Every answer says what is left. With [Config].Reports the issuer is told
+// which accounts come nevertheless, and those that the API reports by itself with
+// [Verifier.Report]: added up by account, app, session, key and reason, with how
+// often, when and from where, every second, in the background. Neither ever
+// makes a request wait, whatever the issuer or the network does: what can't be
+// sent waits for ten minutes, and what is too much is dropped and counted
+// ([Verifier.ReportStats]). Call [Verifier.Close] when the HTTP server has shut
+// down.
+//
+// A limit costs some 200 ns and no allocation. Memory is bounded by
+// [Limits].Accounts. An account is forgotten when its bucket is full again,
+// which changes nothing, and never before: a flood of other accounts frees
+// nobody. Replicas count each for itself unless [Limits].Shared lets them count
+// together.
 //
 // # Keys
 //

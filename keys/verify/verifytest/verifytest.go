@@ -5,7 +5,8 @@
 //	token := issuer.Token(map[string]any{"aud": "https://api.example.com", "scope": "orders:read"})
 //
 // For tokens that are bound to a client's key, and the proofs that go with
-// them, see [ProofKey].
+// them, see [ProofKey]. For limits, see [Clock], and for what the API reported
+// [Issuer.Reports].
 package verifytest
 
 import (
@@ -25,6 +26,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/solegate/solegate/keys/verify/reports"
 )
 
 // Issuer is an authorization server that publishes metadata and keys, and
@@ -39,6 +42,8 @@ type Issuer struct {
 	keys []Key
 	down bool
 	now  func() time.Time
+
+	received received
 }
 
 // Key is a key of the issuer.
@@ -77,6 +82,8 @@ func New(tb testing.TB) *Issuer {
 		i.mu.Unlock()
 		i.answer(w, set)
 	})
+	i.received.batches = map[string]bool{}
+	mux.Handle("POST "+reports.Path, &i.received)
 	i.AddKey("key-1", jose.ES256)
 	return i
 }
