@@ -35,6 +35,46 @@ func TestBucketRefillsEvenly(t *testing.T) {
 	}
 }
 
+// TestBucketIsExact to the nanosecond, and is never filled by what is heard of
+// other replicas.
+func TestBucketIsExact(t *testing.T) {
+	b, r, c := newBuckets(1000), rate{cost: 2 * second, capacity: 2 * second}, &crowd{}
+	take := func(at int64) bool {
+		_, ok := b.take(7, at, r, c)
+		return ok
+	}
+	if !take(0) || take(2*second-1) || !take(2*second) {
+		t.Error("the second request passes too early or too late")
+	}
+	b.raise(7, 2*second, second)
+	if take(4*second - 1) {
+		t.Error("a replica with less to say freed an account")
+	}
+	b.raise(7, 2*second, 3*second)
+	if take(5*second-1) || !take(5*second) {
+		t.Error("a replica with more to say did not count")
+	}
+}
+
+func TestKeyBetweenReplicas(t *testing.T) {
+	key := func(by By, name, audience, subject, client string) [32]byte {
+		l := &limit{Limit: Limit{Name: name, By: by}}
+		return l.sharedKey(audience, &Token{Subject: subject, ClientID: client})
+	}
+	for by, same := range map[By][2]bool{BySubject: {false, true}, ByClient: {true, false}, BySubjectAndClient: {false, false}} {
+		one := key(by, "n", "a", "alice", "spa")
+		if one != key(by, "n", "a", "alice", "spa") || one == key(by, "m", "a", "alice", "spa") || one == key(by, "n", "b", "alice", "spa") || one == key(by, "na", "", "alice", "spa") {
+			t.Errorf("by %d: the key does not say which limit's it is", by)
+		}
+		if (one == key(by, "n", "a", "bob", "spa")) != same[0] || (one == key(by, "n", "a", "alice", "cli")) != same[1] {
+			t.Errorf("by %d: the key does not say whose it is", by)
+		}
+	}
+	if key(BySubject, "n", "a", "x", "") == key(ByClient, "n", "a", "", "x") {
+		t.Error("a subject is taken for a client")
+	}
+}
+
 // TestNoMoreThanTheLimitPasses: fifty at once, on one account and on many,
 // while the clock goes on.
 func TestNoMoreThanTheLimitPasses(t *testing.T) {
@@ -137,8 +177,9 @@ func TestFloodOfIdentitiesFreesNobody(t *testing.T) {
 	if most := 4 * accounts; b.size() > most || b.size() <= small {
 		t.Errorf("there are %d slots, %d at most are expected and more than %d", b.size(), most, small)
 	}
-	if passed < accounts-limited || passed > b.size()+overflows {
-		t.Errorf("%d of the flood passed: %d to %d expected", passed, accounts-limited, b.size()+overflows)
+	places := b.stats().Buckets - limited
+	if passed < places+overflows*9/10 || passed > places+overflows {
+		t.Errorf("%d of the flood passed: each of %d places and %d shared ones once expected", passed, places, overflows)
 	}
 	if s := b.stats(); s.Crowded == 0 || s.Buckets > b.size()*3/4 {
 		t.Errorf("%+v", s)
@@ -164,7 +205,7 @@ func TestTableShrinks(t *testing.T) {
 	for i := range 2_000_000 { // few of them at the same time
 		b.take(maphash.Comparable(modelSeed, -i), int64(i+1)*second/1000, r, c)
 	}
-	if b.size() > large {
+	if b.size() > large/2 {
 		t.Errorf("%d slots for 1000 accounts at a time, after %d for 200000", b.size(), large)
 	}
 }
