@@ -73,7 +73,7 @@ func TestAbuserIsReported(t *testing.T) {
 		t.Errorf("answers %v", got)
 	}
 	alice, carol := w.Token(nil), w.Token(map[string]any{"sub": "carol"})
-	if a, b := call("/orders", alice, "192.0.2.1"), call("/trap", carol, ""); a != 200 || b != 200 {
+	if a, b := call("/orders", alice, "192.0.2.1"), call("/trap", carol, "192.0.2.3"); a != 200 || b != 200 {
 		t.Errorf("alice got %d, carol %d", a, b)
 	}
 	if err := v.Close(t.Context()); err != nil {
@@ -87,7 +87,7 @@ func TestAbuserIsReported(t *testing.T) {
 	if r.Subject != "mallory" || r.Client != "spa" || r.Session != "evening" || r.Key != key.JKT || r.Kind != reports.Limit || r.Reason != "orders" || r.Count != 20 || !r.First.Equal(w.clock.Now()) || len(r.Addresses) != 2 || r.Addresses[0] != netip.MustParseAddr("2001:db8::7") {
 		t.Errorf("%+v", r)
 	}
-	if r := list[1]; r.Subject != "carol" || r.Kind != reports.Judgement || r.Reason != "scraping ?all?, "+strings.Repeat("x", 44) || r.Count != 1 || len(r.Addresses) != 0 {
+	if r := list[1]; r.Subject != "carol" || r.Kind != reports.Judgement || r.Reason != "scraping ?all?, "+strings.Repeat("x", 44) || r.Count != 1 || len(r.Addresses) != 1 || r.Addresses[0] != netip.MustParseAddr("192.0.2.3") {
 		t.Errorf("%+v", r)
 	}
 	if s := v.ReportStats(); s != (verify.ReportStats{Sent: 21}) {
@@ -130,8 +130,11 @@ func TestReportsAreSignedAnew(t *testing.T) {
 			return
 		}
 		payload, err := jws.Verify(private.Public())
-		var claims struct{ Sub, Aud, Jti string }
-		if err != nil || json.Unmarshal(payload, &claims) != nil || claims.Sub != "orders-api" || claims.Aud != "http://"+r.Host {
+		var claims struct {
+			Sub, Aud, Jti string
+			Iat           int64
+		}
+		if err != nil || json.Unmarshal(payload, &claims) != nil || claims.Iat != w.clock.Now().Unix() || claims.Sub != "orders-api" || claims.Aud != "http://"+r.Host {
 			t.Errorf("%v: %s", err, payload)
 		}
 		mu.Lock()

@@ -19,10 +19,7 @@ import (
 // While it can't be reached or is slow, each replica's own limit goes on alone,
 // and the log says so once. What was to be charged then is not charged later.
 //
-// It needs no knowledge of the limits. In Redis, a charge is a script of three
-// lines: read when the bucket is full again, or the server's TIME if there is
-// nothing or it is past; add the cost; write it with an expiry at that time,
-// and return the difference to TIME.
+// It needs no knowledge of the limits. The README has a script for Redis.
 type Shared interface {
 	// Charge adds each Cost to how long the bucket of Key needs to be full
 	// again, which is not less than zero before, and sets Backlog to the sum:

@@ -179,6 +179,16 @@ func TestHungIssuerBlocksNobody(t *testing.T) {
 			t.Errorf("%d arrived in %d batches, the oldest is of %s", d.count(), len(d.batches), d.got[1].Subject)
 		}
 		d.lines(t, "dropped", "can't be sent", "reach the issuer again")
+		d.issuer.mu.Lock()
+		d.hang = true
+		d.issuer.mu.Unlock()
+		d.report(1, "first")
+		pass(2 * time.Second)
+		for i := range maxWaiting + 1 {
+			d.report(1, fmt.Sprint("account ", i))
+		}
+		d.expect(t, ReportStats{Sent: 20_001, Dropped: 30_001, Waiting: maxWaiting + 1})
+		d.lines(t, "dropped", "can't be sent", "reach the issuer again", "dropped")
 	})
 }
 

@@ -307,7 +307,7 @@ func (r *Report) member(name, value string) (err error) {
 // whole reads a number without sign, fraction and exponent.
 func whole(value string) (int, error) {
 	n, err := strconv.ParseUint(value, 10, 53)
-	if err != nil || n > latest {
+	if err != nil {
 		return 0, fmt.Errorf("a whole number is expected, not %.20q", value)
 	}
 	return int(n), nil
