@@ -101,6 +101,9 @@ func newRedis(t *testing.T) *redis {
 // a real Redis.
 func TestRedisScriptCounts(t *testing.T) {
 	r := newRedis(t)
+	if readme, err := os.ReadFile("README.md"); err != nil || !strings.Contains(string(readme), r.script) {
+		t.Errorf("README.md does not have testdata/charge.lua as it is (%v)", err)
+	}
 	charge := func(key byte, cost time.Duration) time.Duration {
 		t.Helper()
 		list := []verify.Charge{{Key: [32]byte{key}, Cost: cost}}

@@ -23,7 +23,7 @@ func TestREADMESnippets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"testdata/node/protect.mjs", "testdata/node/dpop.mjs", "testdata/protect.py", "testdata/charge.lua"} {
+	for _, name := range []string{"testdata/node/protect.mjs", "testdata/node/dpop.mjs", "testdata/protect.py"} {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
