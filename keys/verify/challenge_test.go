@@ -169,7 +169,7 @@ func TestCORSForDPoP(t *testing.T) {
 	c := w.client(t)
 	r = c.request(c.proof(nil))
 	r.Header.Set("Origin", "https://spa.example.com")
-	if rec := serve(h, r); rec.Code != 401 || rec.Header().Get("DPoP-Nonce") == "" || rec.Header().Get("Access-Control-Expose-Headers") != "WWW-Authenticate, Retry-After, DPoP-Nonce" {
+	if rec := serve(h, r); rec.Code != 401 || rec.Header().Get("DPoP-Nonce") == "" || rec.Header().Get("Access-Control-Expose-Headers") != "WWW-Authenticate, Retry-After, DPoP-Nonce, RateLimit, RateLimit-Policy" {
 		t.Errorf("the page can't read why: %d %v", rec.Code, rec.Header())
 	}
 }

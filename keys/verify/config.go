@@ -81,6 +81,13 @@ type Config struct {
 	// of a nonce, the rest of them are refused: give one that holds more.
 	Replays Replays
 
+	// Limits says how the limits of Limit are kept.
+	Limits Limits
+
+	// Reports, if not nil, makes the API tell the issuer which accounts exceed
+	// their limits, and what it reports by Report. It needs Credential.
+	Reports *Reports
+
 	// Credential is how this API proves to the issuer that it is a registered
 	// resource server. Feed needs it; nothing of the plain checks does.
 	Credential *Credential
@@ -134,6 +141,14 @@ func (c *Config) complete() error {
 			return err
 		}
 		c.Feed = &f
+	}
+	switch {
+	case c.Reports != nil && c.Credential == nil:
+		return errors.New("verify: Reports needs Credential: the issuer takes reports of registered resource servers only; solegate resource register makes one")
+	case c.Limits.Accounts < 0 || c.Limits.Accounts > maxAccounts:
+		return fmt.Errorf("verify: Limits.Accounts is %d: 1 to %d are expected, or 0 for 1000000", c.Limits.Accounts, maxAccounts)
+	case c.Limits.Accounts == 0:
+		c.Limits.Accounts = 1_000_000
 	}
 	if len(c.Algorithms) == 0 {
 		c.Algorithms = []string{"ES256", "RS256", "PS256", "EdDSA"}

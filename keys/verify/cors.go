@@ -16,7 +16,7 @@ func (v *Verifier) CORS(next http.Handler) http.Handler {
 		known := slices.Contains(v.config.Origins, origin)
 		if known {
 			h.Set("Access-Control-Allow-Origin", origin)
-			h.Set("Access-Control-Expose-Headers", "WWW-Authenticate, Retry-After, DPoP-Nonce")
+			h.Set("Access-Control-Expose-Headers", "WWW-Authenticate, Retry-After, DPoP-Nonce, RateLimit, RateLimit-Policy")
 		}
 		if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
 			next.ServeHTTP(w, r)

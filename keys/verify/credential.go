@@ -42,10 +42,6 @@ type Credential struct {
 	KeyID string
 }
 
-// assertionType is the client_assertion_type that goes with an assertion (RFC
-// 7523 §2.2).
-const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-
 // assertionLife is how long an assertion is good: for the way to the server.
 const assertionLife = time.Minute
 
@@ -87,7 +83,7 @@ func (c *Credential) basic(r *http.Request) {
 // assertion returns a new client assertion for the issuer (RFC 7523 §3), good
 // for one request within a minute; or "" if the API authenticates by its
 // secret. It belongs into the request's body as client_assertion, with
-// assertionType as client_assertion_type.
+// reports.AssertionType as client_assertion_type.
 func (c *Credential) assertion(issuer string, now time.Time) (string, error) {
 	if c.Key == nil {
 		return "", nil

@@ -141,10 +141,11 @@ func TestCredentialThatCantBe(t *testing.T) {
 		}
 	}
 	for name, key := range map[string]broken{
-		"an error":     {public: good["ES256"].Public(), err: errors.New("no")},
-		"no DER":       {public: good["ES256"].Public(), signature: make([]byte, 64)},
-		"too long":     {public: good["ES256"].Public(), signature: append([]byte{0x30, 0x27, 2, 1, 1, 2, 0x22, 1}, make([]byte, 33)...)},
-		"not positive": {public: good["ES256"].Public(), signature: []byte{0x30, 6, 2, 1, 0, 2, 1, 1}},
+		"an error":      {public: good["ES256"].Public(), err: errors.New("no")},
+		"no DER":        {public: good["ES256"].Public(), signature: make([]byte, 64)},
+		"too long":      {public: good["ES256"].Public(), signature: append([]byte{0x30, 0x26, 2, 1, 1, 2, 0x21, 1}, make([]byte, 32)...)},
+		"too long, too": {public: good["ES256"].Public(), signature: append(append([]byte{0x30, 0x26, 2, 0x21, 1}, make([]byte, 32)...), 2, 1, 1)},
+		"not positive":  {public: good["ES256"].Public(), signature: []byte{0x30, 6, 2, 1, 0, 2, 1, 1}},
 	} {
 		c := &Credential{ID: "a", Key: key}
 		if text, err := c.assertion("https://login.example.com", time.Now()); err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"expvar"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/solegate/solegate/keys/verify"
@@ -44,4 +45,33 @@ func ExampleFeed() {
 		panic(err)
 	}
 	expvar.Publish("feed", expvar.Func(func() any { return v.FeedState() }))
+}
+
+// An API that gives each account sixty requests a minute and tells the issuer
+// who comes more often, or takes what nobody needs.
+func ExampleVerifier_Limit() {
+	ctx, orders := context.Background(), http.NotFoundHandler()
+
+	v, err := verify.New(ctx, verify.Config{
+		Issuer:     "https://login.example.com",
+		Audience:   "https://api.example.com",
+		Credential: &verify.Credential{ID: "orders-api", Secret: os.Getenv("SECRET")},
+		Reports:    &verify.Reports{},
+	})
+	if err != nil {
+		panic(err)
+	}
+	limit := v.Limit(verify.Limit{Requests: 60, Window: time.Minute})
+	mux := http.NewServeMux()
+	mux.Handle("GET /orders", v.Require("orders:read")(limit(orders)))
+	mux.Handle("GET /orders/all", v.Require("orders:read")(limit(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		v.Report(r.Context(), "scraping")
+	}))))
+	server := &http.Server{Handler: mux}
+	if err := server.Shutdown(ctx); err != nil {
+		panic(err)
+	}
+	if err := v.Close(ctx); err != nil { // the last reports
+		panic(err)
+	}
 }

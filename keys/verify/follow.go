@@ -15,6 +15,7 @@ import (
 
 	"github.com/solegate/solegate/keys/verify/feed"
 	"github.com/solegate/solegate/keys/verify/internal/strict"
+	"github.com/solegate/solegate/keys/verify/reports"
 )
 
 // errAnew marks what can't be explained by a connection that was lost.
@@ -213,7 +214,7 @@ func (f *follower) send(ctx context.Context, address, media string, form url.Val
 		return nil, err
 	}
 	if assertion != "" {
-		form.Set("client_assertion_type", assertionType)
+		form.Set("client_assertion_type", reports.AssertionType)
 		form.Set("client_assertion", assertion)
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(form.Encode()))

@@ -19,6 +19,7 @@ type passed struct {
 	token                *Token
 	by                   *Verifier
 	authorization, proof string
+	request              *http.Request // for reports
 }
 
 // FromContext returns the token that Require checked. It is nil for a request
@@ -56,7 +57,7 @@ func (v *Verifier) Require(scopes ...string) func(http.Handler) http.Handler {
 					w.Header().Set("Cache-Control", "no-store")
 				}
 			}
-			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), contextKey{}, passed{t, v, r.Header.Get("Authorization"), r.Header.Get("DPoP")})))
+			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), contextKey{}, passed{t, v, r.Header.Get("Authorization"), r.Header.Get("DPoP"), r})))
 		})
 	}
 }

@@ -36,6 +36,8 @@ func run(ctx context.Context) error {
 	origins := flag.String("origins", "", "web origins whose pages may call, with commas between")
 	publicURL := flag.String("public-url", "", "how the public reaches this API, for DPoP; the audience's host if empty")
 	requireDPoP := flag.Bool("require-dpop", false, "refuse tokens that are not bound to a key")
+	resourceServer := flag.String("resource-server", "", "this API's identifier as a resource server, as solegate resource register printed it: accounts that misuse the API are reported with it")
+	secretFile := flag.String("secret-file", "", "file with its secret")
 	development := flag.Bool("development", false, "allow an http issuer on loopback")
 	flag.Parse()
 
@@ -46,6 +48,14 @@ func run(ctx context.Context) error {
 	}
 	if *origins != "" {
 		config.Origins = strings.Split(*origins, ",")
+	}
+	if *resourceServer != "" {
+		secret, err := os.ReadFile(*secretFile)
+		if err != nil {
+			return fmt.Errorf("can't read the secret of the resource server: %w; give its file with -secret-file", err)
+		}
+		config.Credential = &verify.Credential{ID: *resourceServer, Secret: strings.TrimSpace(string(secret))}
+		config.Reports = &verify.Reports{}
 	}
 	v, err := verify.New(ctx, config)
 	if err != nil {
@@ -64,7 +74,7 @@ func run(ctx context.Context) error {
 	case <-ctx.Done():
 		deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
-		err = server.Shutdown(deadline)
+		err = errors.Join(server.Shutdown(deadline), v.Close(deadline))
 	}
 	if errors.Is(err, http.ErrServerClosed) {
 		err = nil

@@ -13,6 +13,8 @@
 //
 // [Feed] can be cut, stalled and tampered with. In a bubble of testing/synctest,
 // where time passes at once, use [NewInMemory].
+//
+// For limits, see [Clock], and for what the API reported [Issuer.Reports].
 package verifytest
 
 import (
@@ -36,6 +38,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/solegate/solegate/keys/verify/feed"
+	"github.com/solegate/solegate/keys/verify/reports"
 )
 
 // Issuer is an authorization server that publishes metadata and keys, and
@@ -56,6 +59,8 @@ type Issuer struct {
 	keys []Key
 	down bool
 	now  func() time.Time
+
+	received received
 }
 
 // Key is a key of the issuer.
@@ -132,6 +137,8 @@ func start(tb testing.TB, start func(*httptest.Server, *Issuer)) *Issuer {
 		i.mu.Unlock()
 		i.answer(w, set)
 	})
+	i.received.batches = map[string]bool{}
+	mux.Handle("POST "+reports.Path, &i.received)
 	i.AddKey("key-1", jose.ES256)
 	return i
 }

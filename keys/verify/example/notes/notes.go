@@ -19,24 +19,35 @@ const (
 	maxNote  = 500 // bytes
 )
 
+// What one account may ask for: a person with the app open in several tabs never
+// gets there, a script does.
+var (
+	reading = verify.Limit{Name: "notes-read", Requests: 120, Window: time.Minute, Burst: 60}
+	writing = verify.Limit{Name: "notes-write", Requests: 30, Window: time.Minute}
+)
+
 // freshLogin is how long ago the person may have logged in who deletes all.
 const freshLogin = time.Minute
 
 // Handler serves GET, POST and DELETE /api/notes: the notes of whoever the
 // token is about, with the scopes notes:read and notes:write. DELETE deletes
 // them all, and needs a login of the last minute: who finds an open browser
-// can't do it (RFC 9470).
+// can't do it (RFC 9470). Each account has a limit for reading and one for
+// writing, and is reported to the issuer when it goes on adding notes although
+// there is no room.
 func Handler(v *verify.Verifier) http.Handler {
-	n := &notes{of: map[string][]string{}}
+	n := &notes{v: v, of: map[string][]string{}}
 	mux := http.NewServeMux()
-	mux.Handle("GET /api/notes", v.Require("notes:read")(http.HandlerFunc(n.list)))
-	mux.Handle("POST /api/notes", v.Require("notes:write")(http.HandlerFunc(n.add)))
-	mux.Handle("DELETE /api/notes", v.Require("notes:write")(v.RequireLogin(verify.Login{MaxAge: freshLogin})(http.HandlerFunc(n.clear))))
+	read, write := v.Limit(reading), v.Limit(writing)
+	mux.Handle("GET /api/notes", v.Require("notes:read")(read(http.HandlerFunc(n.list))))
+	mux.Handle("POST /api/notes", v.Require("notes:write")(write(http.HandlerFunc(n.add))))
+	mux.Handle("DELETE /api/notes", v.Require("notes:write")(write(v.RequireLogin(verify.Login{MaxAge: freshLogin})(http.HandlerFunc(n.clear)))))
 	mux.Handle("GET "+v.MetadataPath(), v.Metadata())
 	return v.CORS(mux)
 }
 
 type notes struct {
+	v  *verify.Verifier
 	mu sync.Mutex
 	of map[string][]string // by subject; guarded by mu
 }
@@ -65,6 +76,7 @@ func (n *notes) add(w http.ResponseWriter, r *http.Request) {
 	}
 	n.mu.Unlock()
 	if full {
+		n.v.Report(r.Context(), "notes full")
 		answer(w, http.StatusInsufficientStorage, map[string]string{"error": "there is no room for more notes"})
 		return
 	}
