@@ -33,6 +33,7 @@ import (
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/keys"
 	"github.com/solegate/solegate/keys/verify/dpop"
+	"github.com/solegate/solegate/keys/verify/reports"
 	"github.com/solegate/solegate/storage"
 )
 
@@ -131,6 +132,7 @@ func (s *Server) routes() {
 	handle("POST /userinfo", s.userinfo)
 	handle("OPTIONS /userinfo", s.preflight)
 	handle("POST /introspect", s.introspect)
+	handle("POST "+reports.Path, s.reports)
 	handle("GET /feed", s.feedStream)
 	handle("POST /feed", s.feedStream)
 	handle("GET /feed/snapshot", s.feedSnapshot)

@@ -44,7 +44,7 @@ var floors = map[string]string{
 	"keys":                 "storage",
 	"authz/audit":          "clients storage",
 	"authz/throttle":       "storage",
-	"authz/revocation":     "authz/audit clients storage",
+	"authz/revocation":     "authz/audit clients storage keys keys/verify/feed",
 	"authz/backchannel":    "authz/audit authz/revocation clients keys storage",
 	"authz/provider":       "authz/audit authz/oauth authz/revocation clients keys storage",
 	"authz/login":          "authz/audit authz/login/password authz/pages authz/revocation authz/throttle clients storage",
@@ -54,7 +54,7 @@ var floors = map[string]string{
 	"storage/redis":        "clients storage storage/record",
 	"storage/transfer":     "clients storage",
 
-	"keys/verify":                 "keys/verify/dpop keys/verify/internal/strict",
+	"keys/verify":                 "keys/verify/dpop keys/verify/feed keys/verify/reports keys/verify/internal/strict",
 	"keys/verify/dpop":            "keys/verify/internal/strict",
 	"keys/verify/internal/strict": "",
 }

@@ -27,6 +27,12 @@ type Event struct {
 	// Origin is the web origin that was refused, shortened to 256 bytes.
 	Origin  string
 	Address netip.Addr
+	// OtherAddresses are those beside Address that a resource server saw.
+	OtherAddresses []netip.Addr
+	// ResourceServer is who said it, where it was an API.
+	ResourceServer clients.ID
+	// JKT is the thumbprint of the key that the token was bound to.
+	JKT string
 	// Reason says why, in words of ours.
 	Reason string
 	// Request is the id that the error page showed.
@@ -57,6 +63,11 @@ func (l *Log) Record(ctx context.Context, e Event) {
 	if e.Address.IsValid() {
 		add("address", e.Address.String())
 	}
+	for _, a := range e.OtherAddresses {
+		add("other_address", a.String())
+	}
+	add("resource_server", string(e.ResourceServer))
+	add("jkt", e.JKT)
 	add("reason", e.Reason)
 	add("request", e.Request)
 	l.log.LogAttrs(ctx, slog.LevelInfo, e.What, attrs...)

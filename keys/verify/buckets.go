@@ -11,7 +11,7 @@ const (
 	bucketShards = 256
 	maxAccounts  = 1 << 28
 	leastSlots   = 8          // of a shard
-	lookEvery   = int64(1e9) // nanoseconds between two looks for room in a full shard
+	lookEvery    = int64(1e9) // nanoseconds between two looks for room in a full shard
 	overflows    = 1024
 )
 
