@@ -24,7 +24,6 @@ package keys
 
 import (
 	"context"
-	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/rand"
@@ -38,6 +37,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/crypto/chacha20poly1305"
 
 	"github.com/solegate/solegate/storage"
 )
@@ -279,10 +280,16 @@ func (r *Ring) Secret(purpose string) [32]byte {
 	return [32]byte(out)
 }
 
-// Seal encrypts what a browser shall keep for us (AES-256-GCM), in base64url.
-// It opens for the same purpose only.
+// Seal encrypts what a browser or a client shall keep for us, in base64url. It
+// opens for the same purpose only.
+//
+// Whoever comes can have as much sealed as they like, by keys that never
+// change: so the nonces are those of XChaCha20-Poly1305, which may be drawn at
+// random without end. AES-GCM's 12 bytes may not.
 func (r *Ring) Seal(purpose string, plain []byte) string {
-	return base64.RawURLEncoding.EncodeToString(r.sealer(purpose).Seal(nil, nil, plain, []byte(purpose)))
+	nonce := make([]byte, chacha20poly1305.NonceSizeX, chacha20poly1305.NonceSizeX+len(plain)+chacha20poly1305.Overhead)
+	rand.Read(nonce) // never fails
+	return base64.RawURLEncoding.EncodeToString(r.sealer(purpose).Seal(nonce, nonce, plain, []byte(purpose)))
 }
 
 // ErrSealed says that a text was not made by Seal for that purpose.
@@ -291,10 +298,10 @@ var ErrSealed = errors.New("not sealed by this server for this purpose")
 // Unseal decrypts what Seal made. Any failure is ErrSealed.
 func (r *Ring) Unseal(purpose, sealed string) ([]byte, error) {
 	raw, err := decode(sealed)
-	if err != nil {
+	if err != nil || len(raw) < chacha20poly1305.NonceSizeX {
 		return nil, ErrSealed
 	}
-	plain, err := r.sealer(purpose).Open(nil, nil, raw, []byte(purpose))
+	plain, err := r.sealer(purpose).Open(nil, raw[:chacha20poly1305.NonceSizeX], raw[chacha20poly1305.NonceSizeX:], []byte(purpose))
 	if err != nil {
 		return nil, ErrSealed
 	}
@@ -306,13 +313,9 @@ func (r *Ring) sealer(purpose string) cipher.AEAD {
 		return a.(cipher.AEAD)
 	}
 	secret := r.Secret("seal: " + purpose)
-	block, err := aes.NewCipher(secret[:])
+	aead, err := chacha20poly1305.NewX(secret[:])
 	if err != nil {
-		panic(err)
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		panic(err)
+		panic(err) // the key has 32 bytes
 	}
 	a, _ := r.sealers.LoadOrStore(purpose, aead)
 	return a.(cipher.AEAD)

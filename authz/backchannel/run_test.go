@@ -274,17 +274,21 @@ func TestTwoServersNeverDeliverTheSameTwice(t *testing.T) {
 		return 200, nil
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	var work sync.WaitGroup
+	var ends, work sync.WaitGroup
+	var servers []*Sender
 	for range 2 {
 		store := w.open()
 		queue, r := w.process(store)
-		s := w.sender(store, queue, post)
-		work.Go(func() { s.Run(ctx) })
-		work.Go(func() {
-			if err := r.RevokeUser(ctx, "u", "x"); err != nil {
+		servers = append(servers, w.sender(store, queue, post))
+		ends.Go(func() {
+			if err := r.RevokeUser(t.Context(), "u", "x"); err != nil {
 				t.Error(err)
 			}
 		})
+	}
+	ends.Wait() // who ends it once more, after it was told, may have it told again
+	for _, s := range servers {
+		work.Go(func() { s.Run(ctx) })
 	}
 	seen := map[string]bool{}
 	for range sessions {

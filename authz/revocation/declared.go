@@ -51,7 +51,7 @@ func (r *Revoker) declare(ctx context.Context, want clients.Client) (before clie
 		return before, err
 	}
 	want.CreatedAt, want.UpdatedAt, want.Epoch, want.Version = before.CreatedAt, before.UpdatedAt, before.Epoch, before.Version
-	if want.Disabled && !before.Disabled {
+	if before.EndsGrants(want) {
 		want.Epoch++
 	}
 	// Who comes second has nothing to write. So nobody is beaten twice to the

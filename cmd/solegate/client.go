@@ -147,9 +147,13 @@ func (a *app) change(cmd *cobra.Command, id string, change func(*operator, *clie
 		if c.Declared {
 			return errDeclared(c.ID)
 		}
+		before := c
 		secret, err := change(o, &c)
 		if err != nil {
 			return err
+		}
+		if before.EndsGrants(c) {
+			c.Epoch++
 		}
 		c.UpdatedAt = time.Now()
 		if err := o.store.UpdateClient(ctx, c); errors.Is(err, storage.ErrConflict) {
