@@ -10,6 +10,7 @@ import (
 
 	"github.com/solegate/solegate/authz"
 	"github.com/solegate/solegate/authz/authztest"
+	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/keys"
 )
 
@@ -191,5 +192,31 @@ func TestAccessTokenAlgorithmIsTheServers(t *testing.T) {
 		if s.UserInfo(tokens.AccessToken) != http.StatusOK {
 			t.Errorf("%s: userinfo refuses it", alg)
 		}
+	}
+}
+
+// TestOriginThatWasTakenAwayIsRefusedAtOnce: the server may still remember the
+// client as it was a moment ago, and holds the request to what it is now.
+func TestOriginThatWasTakenAwayIsRefusedAtOnce(t *testing.T) {
+	s := authztest.New(t)
+	tokens := s.SignIn("alice")
+	change := func(origins ...clients.Origin) {
+		t.Helper()
+		c, err := s.Store.Client(t.Context(), "spa")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Origins = origins
+		if err := s.Store.UpdateClient(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change("https://moved.example.com")
+	if got := s.Refresh(tokens.RefreshToken); got.Status != http.StatusForbidden || got.AccessToken != "" {
+		t.Errorf("from the old origin: %+v", got)
+	}
+	change("https://spa.example.com")
+	if got := s.Refresh(tokens.RefreshToken); got.Status != http.StatusOK {
+		t.Errorf("the refresh token was burnt: %+v", got)
 	}
 }
