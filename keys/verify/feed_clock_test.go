@@ -181,17 +181,6 @@ func TestIntrospectionIsBounded(t *testing.T) {
 	})
 }
 
-// TestWrongCredential says what to do.
-func TestWrongCredential(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		issuer := verifytest.NewInMemory(t)
-		f := follow(t, issuer, func(c *verify.Config) { c.Credential.Secret = "a wrong secret" })
-		if err := f.v.Ready(); err == nil || !strings.Contains(err.Error(), "Config.Credential") || strings.Contains(err.Error()+f.log.String(), "a wrong secret") {
-			t.Errorf("ready: %v", err)
-		}
-	})
-}
-
 // TestUnknownKindIsTold: an event of a later server.
 func TestUnknownKindIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

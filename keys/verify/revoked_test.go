@@ -49,7 +49,8 @@ func TestMillionRevocationsFitIntoMemory(t *testing.T) {
 	runtime.KeepAlive(s)
 }
 
-// TestSweepNeedsBothClocks.
+// TestSweepNeedsBothClocks: neither of them alone makes an event forgotten, and
+// one that is meant for ever is kept.
 func TestSweepNeedsBothClocks(t *testing.T) {
 	until := time.Unix(2000000000, 0)
 	for _, test := range []struct {
