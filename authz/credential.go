@@ -77,7 +77,11 @@ func (s *Server) identified(t *tokenRequest) error {
 	case id == "":
 		id = named
 	case named != "" && named != id:
-		return oauth.Errorf(oauth.InvalidClient, badCredential, "client_id is another one than the credential's")
+		refusal := oauth.Errorf(oauth.InvalidClient, badCredential, "client_id is another one than the credential's")
+		if t.credential.method == clients.SecretBasic {
+			refusal.Status = http.StatusUnauthorized // RFC 6749 §5.2
+		}
+		return refusal
 	}
 	read := s.recentClient
 	switch g := t.form.Get("grant_type"); {

@@ -201,7 +201,7 @@ func TestSecret(t *testing.T) {
 	}{
 		"a wrong secret":        {form, []string{"Authorization", basic(c.ID, secret+"x")}, 401},
 		"no secret":             {form, []string{"Authorization", basic(c.ID, "")}, 401},
-		"another client":        {asks(url.Values{"client_id": {"spa"}}, "grant_type", "client_credentials"), []string{"Authorization", basic(c.ID, secret)}, 400},
+		"another client":        {asks(url.Values{"client_id": {"spa"}}, "grant_type", "client_credentials"), []string{"Authorization", basic(c.ID, secret)}, 401},
 		"in the body":           {url.Values{"grant_type": {"client_credentials"}, "client_id": {"backend"}, "client_secret": {secret}}, nil, 400},
 		"an unknown client":     {form, []string{"Authorization", basic("nobody", secret)}, 401},
 		"a public client":       {form, []string{"Authorization", basic("spa", secret)}, 401},

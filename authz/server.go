@@ -71,7 +71,7 @@ func New(_ context.Context, c Config) (*Server, error) {
 	}); err != nil {
 		return nil, err
 	}
-	s.nonces = dpop.NewNonces(c.Ring.Secret("DPoP nonces"), 0)
+	s.nonces = dpop.NewNonces(c.Ring.Secret("DPoP nonces"))
 	hasher, err := password.New(c.Password, c.Rand)
 	if err != nil {
 		return nil, err

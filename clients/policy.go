@@ -22,6 +22,14 @@ func (rs *ResourceServer) Method() AuthMethod {
 // Confidential reports whether the client has a credential (RFC 6749 §2.1).
 func (c *Client) Confidential() bool { return c.Method() != None }
 
+// EndsGrants reports whether all grants of the client end when it becomes next:
+// it is disabled, or its credential is taken away. What a confidential client
+// holds is worth nothing without the credential, so it was not guarded like what
+// a public one holds: a refresh token that doesn't rotate lies in a database.
+func (c *Client) EndsGrants(next Client) bool {
+	return next.Disabled && !c.Disabled || c.Confidential() && !next.Confidential()
+}
+
 // MustPush reports whether an authorization request has to be pushed
 // (RFC 9126 §6).
 func (c *Client) MustPush() bool { return c.RequirePAR || c.Profile == Hardened }

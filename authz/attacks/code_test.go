@@ -94,6 +94,50 @@ func TestB12CodeUsedTwice(t *testing.T) {
 	}
 }
 
+// B12: the second use comes with another key than the first, or with none. A
+// code that is bound to no key takes the first one, which may be a thief's, so
+// the grant ends whoever comes second with the verifier.
+func TestB12SecondUseWithAnotherKey(t *testing.T) {
+	s := authztest.New(t)
+	active := introspecting(t, s)
+	thief, app := s.With(s.Key()), s.With(s.Key())
+	for name, c := range map[string]struct{ first, second *authztest.Server }{
+		"the thief's key, the app's key": {thief, app}, "the thief's key, no key": {thief, s}, "no key, the app's key": {s, app},
+	} {
+		code := s.Browser().Code("alice")
+		first := c.first.Redeem(code)
+		if first.Status != http.StatusOK || !active(first.AccessToken) {
+			t.Fatalf("%s: the first use: %+v", name, first)
+		}
+		if got := c.second.Redeem(code, "code_verifier", strings.Repeat("x", 43)); got.Status != http.StatusBadRequest || !active(first.AccessToken) {
+			t.Errorf("%s: a second use with another verifier: %+v", name, got)
+		}
+		if got := c.second.Redeem(code); got.Error != "invalid_grant" || active(first.AccessToken) {
+			t.Errorf("%s: the second use: %+v; the first one's token works: %t", name, got, active(first.AccessToken))
+		}
+		if got := c.first.Refresh(first.RefreshToken); got.Error != "invalid_grant" {
+			t.Errorf("%s: the first use's refresh token still works: %+v", name, got)
+		}
+	}
+	// A code that is bound before it is used takes no other key first, and the
+	// grant ends all the same.
+	key := s.Key()
+	bound := s.With(key)
+	for name, second := range map[string]*authztest.Server{"another key": app, "no key": s} {
+		code := waysToBind["dpop_jkt in the front channel"](s.Browser(), bound, key)
+		if got := second.Redeem(code); got.Status != http.StatusBadRequest {
+			t.Errorf("%s first: %+v", name, got)
+		}
+		first := bound.Redeem(code)
+		if first.Status != http.StatusOK {
+			t.Fatalf("the first use of a bound code: %+v", first)
+		}
+		if got := second.Redeem(code); got.Error != "invalid_grant" || active(first.AccessToken) {
+			t.Errorf("%s after the first use: %+v; the first one's token works: %t", name, got, active(first.AccessToken))
+		}
+	}
+}
+
 func TestB12CodeRace(t *testing.T) {
 	s := authztest.New(t)
 	other := s.Replica()

@@ -1,6 +1,7 @@
 package attacks
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 	"sync"
@@ -142,7 +143,8 @@ func TestD23ThiefAmongTheTabs(t *testing.T) {
 		if got := stranger.Refresh(first.RefreshToken); got.Status != http.StatusBadRequest {
 			t.Errorf("%s: %+v", name, got)
 		}
-		if got := app.Refresh(second.RefreshToken); got.Error != "invalid_grant" || len(liveGrants(t, s)) != 0 {
+		// The thief may have ended it before second came.
+		if got := app.Refresh(cmp.Or(second.RefreshToken, first.RefreshToken)); got.Error != "invalid_grant" || len(liveGrants(t, s)) != 0 {
 			t.Errorf("%s: the family lives on: %+v", name, got)
 		}
 	}

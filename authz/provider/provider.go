@@ -236,6 +236,10 @@ func (p *Provider) Token(ctx context.Context, r TokenRequest) (Tokens, error) {
 		return Tokens{}, oauth.Errorf(oauth.UnsupportedGrantType, "The grant type is not supported.", "unsupported grant_type")
 	case !r.Client.HasGrantType(grant):
 		return Tokens{}, oauth.Errorf(oauth.UnauthorizedClient, "The client may not use this grant type.", "client %s is not registered for %s", r.Client.ID, grant)
+	case grant == oauth.AuthorizationCode && r.Form.Get("code") == "":
+		return Tokens{}, oauth.Errorf(oauth.InvalidRequest, "The code parameter is missing.", "no code")
+	case grant == oauth.RefreshToken && r.Form.Get("refresh_token") == "":
+		return Tokens{}, oauth.Errorf(oauth.InvalidRequest, "The refresh_token parameter is missing.", "no refresh_token")
 	}
 	form := r.Form
 	w := &work{provider: p, now: p.Now(), client: r.Client, form: form, jkt: r.JKT}

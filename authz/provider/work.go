@@ -128,13 +128,12 @@ func (w *work) tokenType() string {
 }
 
 // redeemable refuses a code that is spent or dead. A spent one revokes the
-// grant: everybody who can present it twice has the verifier, too.
+// grant: everybody who can present it twice has the verifier, too. The key is
+// not asked for then: a code that was bound to none is bound to whose key came
+// first, and that may have been the thief's.
 func (w *work) redeemable(ctx context.Context) (*storage.Standing, error) {
 	st, err := w.code(ctx)
 	if err != nil {
-		return nil, err
-	}
-	if err := w.bound(badCode); err != nil {
 		return nil, err
 	}
 	if !st.Grant.RedeemedAt.IsZero() {
@@ -142,6 +141,9 @@ func (w *work) redeemable(ctx context.Context) (*storage.Standing, error) {
 			return nil, err
 		}
 		return nil, w.spend(ctx)
+	}
+	if err := w.bound(badCode); err != nil {
+		return nil, err
 	}
 	if err := revocation.Live(*st, w.client, w.now); err != nil {
 		return nil, oauth.Errorf(oauth.InvalidGrant, badCode, "grant %s: %w", st.Grant.ID, err)

@@ -51,7 +51,7 @@ func (r *Revoker) declare(ctx context.Context, want clients.Client) (before clie
 		return before, err
 	}
 	want.CreatedAt, want.UpdatedAt, want.Epoch, want.Version = before.CreatedAt, before.UpdatedAt, before.Epoch, before.Version
-	ends := want.Disabled && !before.Disabled
+	ends := before.EndsGrants(want)
 	if ends {
 		want.Epoch++
 	}
@@ -61,7 +61,7 @@ func (r *Revoker) declare(ctx context.Context, want clients.Client) (before clie
 		return before, nil
 	}
 	if ends {
-		if err := r.announceClient(ctx, want, "disabled"); err != nil {
+		if err := r.announceClient(ctx, want, "changed"); err != nil {
 			return before, err
 		}
 	}

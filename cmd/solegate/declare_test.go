@@ -113,6 +113,33 @@ func TestFileDisablesAndEnables(t *testing.T) {
 	}
 }
 
+// A refresh token of a confidential client doesn't rotate and lies in a database,
+// worth nothing without the credential: it must not become a public client's.
+func TestFileTakesTheCredentialAway(t *testing.T) {
+	d := newDeclaring(t)
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("secret", []byte("9f8b1c6de02a4735b1d0c2e7f4a69358"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	public, backend := spa("", false), spa("", false)
+	backend.Origins, backend.AuthMethod, backend.SecretFile = nil, "client_secret_basic", "secret"
+	d.at(d.store, public)
+	first := d.client()
+	d.at(d.store, backend)
+	if c := d.client(); !c.Confidential() || c.Epoch != first.Epoch {
+		t.Errorf("with a credential: %+v: the same epoch, %d, expected", c, first.Epoch)
+	}
+	d.at(d.store, public)
+	last := d.client()
+	if last.Confidential() || last.Epoch != first.Epoch+1 {
+		t.Errorf("without one: %+v: the next epoch after %d expected", last, first.Epoch)
+	}
+	d.at(d.store, public)
+	if d.client().Version != last.Version {
+		t.Error("the same file again is no change, but it was written")
+	}
+}
+
 // TestAnotherWriterWasQuicker: whatever somebody else does between the read
 // and the write, what the file says is what the store holds in the end.
 func TestAnotherWriterWasQuicker(t *testing.T) {

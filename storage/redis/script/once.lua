@@ -1,7 +1,7 @@
--- Remembers what was used.
--- KEYS: the record
+-- Remembers that something was used, until it expires.
+-- KEYS: what it is remembered by
 -- ARGV: life in ms
-if not redis.call('SET', KEYS[1], '', 'NX', 'PX', ARGV[1]) then
-  return EXISTS
+if redis.call('SET', KEYS[1], '', 'PX', ARGV[1], 'NX') then
+  return DONE
 end
-return DONE
+return EXISTS
