@@ -189,7 +189,7 @@ func (r *reader) take(jws string) *wire.Message {
 	r.w.t.Helper()
 	var set jose.JSONWebKeySet
 	check(r.w.t, json.Unmarshal(r.w.ring.JWKS().Body, &set))
-	signed, err := jose.ParseSigned(jws, []jose.SignatureAlgorithm{jose.ES256})
+	signed, err := jose.ParseSignedCompact(jws, []jose.SignatureAlgorithm{jose.ES256})
 	check(r.w.t, err)
 	payload, err := signed.Verify(set)
 	check(r.w.t, err)

@@ -115,12 +115,22 @@ var ends = []struct {
 		storage.Event{Kind: storage.EventUser, Subject: "u", Epoch: 1<<53 - 1, Reason: "removed"}},
 	{"DisableClient", "UpdateClient", func(ctx context.Context, w *world) error { return w.revoker.DisableClient(ctx, "spa") },
 		storage.Event{Kind: storage.EventClient, Subject: "spa", Epoch: 8, Reason: "disabled"}},
+	{"ChangeClient", "UpdateClient", func(ctx context.Context, w *world) error {
+		before, err := w.store.Client(ctx, "spa")
+		if err != nil {
+			return err
+		}
+		next := before
+		before.AuthMethod = clients.SecretBasic // and now it is public
+		_, err = w.revoker.ChangeClient(ctx, before, next)
+		return err
+	}, storage.Event{Kind: storage.EventClient, Subject: "spa", Epoch: 8, Reason: "changed"}},
 	{"RemoveClient", "UpdateClient", func(ctx context.Context, w *world) error { return w.revoker.RemoveClient(ctx, "spa") },
 		storage.Event{Kind: storage.EventClient, Subject: "spa", Epoch: 8, Reason: "removed"}},
 	{"DeclareClient", "UpdateClient", func(ctx context.Context, w *world) error {
 		_, err := w.revoker.DeclareClient(ctx, clients.Client{ID: "spa", Disabled: true})
 		return err
-	}, storage.Event{Kind: storage.EventClient, Subject: "spa", Epoch: 8, Reason: "disabled"}},
+	}, storage.Event{Kind: storage.EventClient, Subject: "spa", Epoch: 8, Reason: "changed"}},
 	{"UndeclareClient", "UpdateClient", func(ctx context.Context, w *world) error {
 		c, err := w.store.Client(ctx, "spa")
 		c.Declared = true

@@ -61,7 +61,7 @@ func (r *Revoker) declare(ctx context.Context, want clients.Client) (before clie
 		return before, nil
 	}
 	if ends {
-		if err := r.announceClient(ctx, want, "disabled"); err != nil {
+		if err := r.announceClient(ctx, want, "changed"); err != nil {
 			return before, err
 		}
 	}

@@ -1,6 +1,8 @@
 // Package revocation is the one way to end things: users, sessions, clients,
-// grants and keys. There is no second way. What it ends stays ended: each method
-// returns only after the store has it, and writes an audit event.
+// grants and keys. There is no second way, but for a code or a refresh token that
+// is used twice: the store ends its grant in the step that sees it. What it ends
+// stays ended: each method returns only after the store has it, and writes an
+// audit event.
 //
 // Each end is announced to the APIs by an event of the store, which is appended
 // first; see [storage.Events] for why that order is the safe one. With an error
@@ -195,6 +197,20 @@ func (r *Revoker) DisableClient(ctx context.Context, id clients.ID) error {
 func (r *Revoker) EnableClient(ctx context.Context, id clients.ID) error {
 	err := r.client(ctx, id, "", func(c *clients.Client) { c.Disabled = false })
 	return r.record(ctx, err, "enable client", audit.Event{What: "client enabled", Client: id})
+}
+
+// ChangeClient replaces the client before by next, as UpdateClient does. If that
+// ends its grants (see [clients.Client.EndsGrants]) they are announced, and next
+// begins a new epoch. It returns next as it was written.
+func (r *Revoker) ChangeClient(ctx context.Context, before, next clients.Client) (clients.Client, error) {
+	if before.EndsGrants(next) {
+		next.Epoch++
+		if err := r.announceClient(ctx, next, "changed"); err != nil {
+			return next, fmt.Errorf("change client: %w", err)
+		}
+	}
+	next.UpdatedAt = r.Now()
+	return next, r.Store.UpdateClient(ctx, next)
 }
 
 // RemoveClient removes the client; its grants are dead with it.

@@ -152,11 +152,7 @@ func (a *app) change(cmd *cobra.Command, id string, change func(*operator, *clie
 		if err != nil {
 			return err
 		}
-		if before.EndsGrants(c) {
-			c.Epoch++
-		}
-		c.UpdatedAt = time.Now()
-		if err := o.store.UpdateClient(ctx, c); errors.Is(err, storage.ErrConflict) {
+		if c, err = o.revoker.ChangeClient(ctx, before, c); errors.Is(err, storage.ErrConflict) {
 			return fmt.Errorf("client %s was changed by somebody else at this moment: look at it and try again", c.ID)
 		} else if err != nil {
 			return err
