@@ -1,12 +1,12 @@
 package authz
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -17,12 +17,10 @@ import (
 
 const badAssertion = "The client_assertion is invalid, expired or was used before."
 
-// Bounds of an assertion: its size in bytes, how long it may live, and how far
-// two clocks may differ.
+// Bounds of an assertion: its size in bytes, and how long it may live.
 const (
-	maxAssertion       = 8 << 10
-	maxAssertionLife   = 10 * time.Minute
-	maxAssertionLeeway = 10 * time.Second
+	maxAssertion     = 8 << 10
+	maxAssertionLife = 10 * time.Minute
 )
 
 // assertion is a client assertion that was checked (RFC 7523 §3).
@@ -50,6 +48,41 @@ func splitAssertion(text string) (header, payload, signature []byte, err error) 
 	return decoded[0], decoded[1], decoded[2], nil
 }
 
+// maxMembers bounds a header and the claims.
+const maxMembers = 64
+
+// object reads a JSON object into a struct. No name may stand twice, in any
+// case (RFC 7515 §4, RFC 7519 §4): encoding/json takes the last of several, and
+// other readers another. With only, no other names may stand there.
+func object(raw []byte, into any, only ...string) error {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	if first, err := d.Token(); err != nil || first != json.Delim('{') {
+		return errors.New("a JSON object is expected")
+	}
+	var names []string
+	for d.More() {
+		token, err := d.Token()
+		name, ok := token.(string)
+		var value json.RawMessage
+		if err != nil || !ok || d.Decode(&value) != nil {
+			return errors.New("a JSON object is expected")
+		}
+		switch {
+		case slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) }):
+			return fmt.Errorf("%.40q stands there twice", name)
+		case len(only) > 0 && !slices.Contains(only, name):
+			return fmt.Errorf("it has %.40q, none but %q are expected", name, only)
+		case len(names) == maxMembers:
+			return fmt.Errorf("it has more than %d members", maxMembers)
+		}
+		names = append(names, name)
+	}
+	if err := json.Unmarshal(raw, into); err != nil { // something after it, too
+		return errors.New("a member is of another type")
+	}
+	return nil
+}
+
 // assertedClient returns whose assertion it says it is.
 func assertedClient(text string) (clients.ID, error) {
 	_, payload, _, err := splitAssertion(text)
@@ -59,7 +92,10 @@ func assertedClient(text string) (clients.ID, error) {
 	var claims struct {
 		Subject clients.ID `json:"sub"`
 	}
-	if err := json.Unmarshal(payload, &claims); err != nil || claims.Subject == "" {
+	if err := object(payload, &claims); err != nil {
+		return "", fmt.Errorf("its claims: %w", err)
+	}
+	if claims.Subject == "" {
 		return "", errors.New("it has no sub")
 	}
 	return claims.Subject, nil
@@ -79,13 +115,9 @@ func (s *Server) checkAssertion(text, subject string, registered func() ([]clien
 		KeyID     string `json:"kid"`
 		Type      string `json:"typ"`
 	}
-	d := json.NewDecoder(strings.NewReader(string(head)))
-	d.DisallowUnknownFields() // crit, jwk, jku, x5u: nothing that brings a key or changes the reading
-	if err := d.Decode(&header); err != nil {
-		return nil, errors.New("its header has other members than alg, kid and typ")
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, errors.New("its header is followed by something")
+	// No crit, jwk, jku, x5u: nothing that brings a key or changes the reading.
+	if err := object(head, &header, "alg", "kid", "typ"); err != nil {
+		return nil, fmt.Errorf("its header: %w", err)
 	}
 	if typ := strings.ToLower(header.Type); typ != "" && typ != "jwt" && typ != "client-authentication+jwt" {
 		return nil, fmt.Errorf("its typ is %.40q", header.Type)
@@ -111,12 +143,12 @@ func (s *Server) checkAssertion(text, subject string, registered func() ([]clien
 		NotBefore *float64        `json:"nbf"`
 		IssuedAt  *float64        `json:"iat"`
 	}
-	if err := json.Unmarshal(payload, &claims); err != nil {
-		return nil, errors.New("its claims can't be read")
+	if err := object(payload, &claims); err != nil {
+		return nil, fmt.Errorf("its claims: %w", err)
 	}
 	var audience string
 	now := s.Now()
-	ahead := float64(now.Add(maxAssertionLeeway).Unix())
+	ahead := float64(now.Add(clockLeeway).Unix())
 	switch {
 	case claims.Issuer != subject || claims.Subject != subject:
 		return nil, errors.New("its iss and sub are not both the client's identifier")
@@ -134,6 +166,6 @@ func (s *Server) checkAssertion(text, subject string, registered func() ([]clien
 	return &assertion{
 		replay: sha256.Sum256([]byte("client assertion\x00" + subject + "\x00" + claims.ID)),
 		// A server whose clock is behind accepts it for longer.
-		expires: time.Unix(int64(*claims.Expires)+1, 0).Add(maxAssertionLeeway),
+		expires: time.Unix(int64(*claims.Expires)+1, 0).Add(clockLeeway),
 	}, nil
 }

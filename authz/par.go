@@ -110,7 +110,7 @@ func (s *Server) pushedRequest(a *authorization) error {
 	switch {
 	case a.form.Get("client_id") != string(p.Client):
 		return refuse(errors.New("it was pushed by another client"))
-	case age >= pushedLife || age < -maxAssertionLeeway:
+	case age >= pushedLife || age < -clockLeeway:
 		return refuse(errors.New("it was pushed " + age.String() + " ago"))
 	}
 	a.form, a.pushed = p.Parameters, p.ID
@@ -125,7 +125,7 @@ func (s *Server) pushedOnce(a *authorization) error {
 		return nil
 	}
 	key := sha256.Sum256([]byte(pushedPurpose + "\x00" + a.pushed))
-	err := s.once(a.ctx, key, s.Now().Add(pushedLife+s.Lifetimes.Login+maxAssertionLeeway),
+	err := s.once(a.ctx, key, s.Now().Add(pushedLife+s.Lifetimes.Login+clockLeeway),
 		oauth.Errorf(oauth.InvalidRequestURI, "The request_uri was used before.", "the pushed request was used before"))
 	if err != nil && oauth.As(err).Code == oauth.InvalidRequestURI {
 		return errLocal{error: err}

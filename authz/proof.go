@@ -12,6 +12,10 @@ import (
 	"github.com/solegate/solegate/storage"
 )
 
+// clockLeeway is how far two clocks may differ: of two servers, or of a server
+// and a client.
+const clockLeeway = dpop.DefaultLeeway
+
 // proved checks the request's DPoP proof (RFC 9449 §4.3), if there is one or
 // the client must have one. A pushed request may come without: it may name the
 // key by dpop_jkt, or leave it to the token request.

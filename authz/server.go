@@ -69,7 +69,7 @@ func New(_ context.Context, c Config) (*Server, error) {
 	}); err != nil {
 		return nil, err
 	}
-	s.nonces = dpop.NewNonces(c.Ring.Secret("DPoP nonces"), 0)
+	s.nonces = dpop.NewNonces(c.Ring.Secret("DPoP nonces"))
 	hasher, err := password.New(c.Password, c.Rand)
 	if err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func New(_ context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	if s.provider, err = provider.New(provider.Config{
-		Issuer: c.Issuer, Grants: c.Store, Ring: c.Ring, Audit: s.audit,
+		Issuer: c.Issuer, Grants: c.Store, Revoker: s.revoker, Ring: c.Ring, Audit: s.audit,
 		AccessTokenAlg: c.AccessTokenAlg,
 		AccessToken:    c.Lifetimes.AccessToken, IDToken: c.Lifetimes.IDToken, Code: c.Lifetimes.Code,
 		RefreshIdle: c.Lifetimes.RefreshIdle, RefreshLife: c.Lifetimes.RefreshLife, RefreshGrace: c.Lifetimes.RefreshGrace,

@@ -89,7 +89,7 @@ type Client struct {
 	RedirectURIs           []RedirectURI `json:"redirect_uris"`
 	PostLogoutRedirectURIs []RedirectURI `json:"post_logout_redirect_uris,omitempty"`
 
-	// Origins are the web origins from which a browser may call /token,
+	// Origins are the web origins from which a browser may call /token, /par,
 	// /revoke and /userinfo.
 	Origins []Origin `json:"origins"`
 

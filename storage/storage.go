@@ -198,34 +198,6 @@ type Standing struct {
 	ClientVersion uint64
 }
 
-// KeyRing is the set of signing keys with the server's root secret. One
-// record: it is read and replaced whole.
-type KeyRing struct {
-	// Root is the sealed random secret that symmetric keys derive from.
-	Root []byte `json:"root"`
-	Keys []Key  `json:"keys"`
-	// Version counts the writes, for compare-and-swap; zero: no ring yet.
-	Version uint64 `json:"-"`
-}
-
-// Key is a signing key in its whole life: published, active, retired, gone.
-type Key struct {
-	ID        string `json:"kid"`
-	Algorithm string `json:"alg"`
-	// Sealed is the private key, sealed with the master key.
-	Sealed []byte `json:"sealed"`
-	// Public is the public JSON Web Key (RFC 7517).
-	Public []byte `json:"public"`
-
-	CreatedAt time.Time `json:"created_at"` // published from here on
-	ActiveAt  time.Time `json:"active_at"`  // signs from here on
-	// RetiredAt is when the successor took over; the key is still published
-	// until the last token that it signed has expired.
-	RetiredAt time.Time `json:"retired_at,omitzero"`
-	// RevokedAt withdraws the key at once: a leak.
-	RevokedAt time.Time `json:"revoked_at,omitzero"`
-}
-
 // Store is everything. All methods are safe for concurrent use, also from
 // several processes on the same data.
 type Store interface {
@@ -237,7 +209,6 @@ type Store interface {
 	Keys
 	Counters
 	Replays
-	PushedRequests
 	Logouts
 
 	// Ready answers nil when the store can read and write now.
@@ -246,8 +217,8 @@ type Store interface {
 	// Sweep removes at most limit records that nothing can need at now:
 	// grants past Expires (and codes never redeemed past CodeExpires by an
 	// hour), sessions past Expires, counters of past windows, what Once
-	// remembers, pushed requests and logouts past their time. It returns how
-	// many; fewer than limit means that nothing is left. The space is reused.
+	// remembers, and logouts past their time. It returns how many; fewer than
+	// limit means that nothing is left. The space is reused.
 	// An engine that removes records when their time has come, by a clock of
 	// its own, leaves it nothing to do.
 	Sweep(ctx context.Context, now time.Time, limit int) (int, error)
@@ -267,7 +238,7 @@ type Page struct {
 	Limit int
 }
 
-// Clients keeps the registered SPAs, by ID.
+// Clients keeps the registered clients, by ID.
 type Clients interface {
 	// Client returns ErrNotFound when there is none.
 	Client(ctx context.Context, id clients.ID) (clients.Client, error)
@@ -421,26 +392,3 @@ const (
 	ReasonCodeReuse    = "authorization code used twice"
 	ReasonRefreshReuse = "refresh token reused"
 )
-
-// Keys keeps the key ring.
-type Keys interface {
-	// KeyRing returns ErrNotFound when no ring was ever stored.
-	KeyRing(ctx context.Context) (KeyRing, error)
-	// PutKeyRing replaces the ring whose Version is r.Version (zero: there
-	// is none yet), and leaves r.Version+1. Otherwise ErrConflict.
-	PutKeyRing(ctx context.Context, r KeyRing) error
-}
-
-// Tally is what a counter says: how much was counted in the window that now
-// falls in, and in the one before it. Windows are aligned to the Unix epoch.
-type Tally struct {
-	Current, Previous int
-}
-
-// Counters counts for throttles. A count may be lost in a crash.
-type Counters interface {
-	// Count adds n (0 only reads, -1 takes back) to the counter of key in the window of the
-	// given length that now falls in, atomically, and returns the Tally with
-	// n in it. Keys hold no personal data in the clear: callers hash.
-	Count(ctx context.Context, key string, n int, now time.Time, window time.Duration) (Tally, error)
-}

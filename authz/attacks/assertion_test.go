@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -39,6 +40,15 @@ func machine(t *testing.T, s *authztest.Server, id clients.ID, f *forger) (heade
 		now := s.Clock.Now().Unix()
 		return object(t, map[string]any{"iss": id, "sub": id, "aud": s.URL, "iat": now, "exp": now + 60, "jti": rand.Text()}, changes)
 	}
+}
+
+// many are claims that nobody knows.
+func many(n int) map[string]any {
+	all := map[string]any{}
+	for i := range n {
+		all["x"+strconv.Itoa(i)] = i
+	}
+	return all
 }
 
 func asserting(assertion string, changes ...string) url.Values {
@@ -108,6 +118,12 @@ func TestForgedAssertions(t *testing.T) {
 		"a payload that is a list":   mine.sign(t, of(nil), "["+claims(nil)+"]"),
 		"a payload that is null":     mine.sign(t, of(nil), "null"),
 		"a header that is null":      mine.sign(t, "null", claims(nil)),
+		"a kid twice":                mine.sign(t, `{"kid":"b",`+of(nil)[1:], claims(nil)),
+		"a kid in another case":      mine.sign(t, of(map[string]any{"kid": nil, "KID": "a"}), claims(nil)),
+		"an aud twice":               mine.sign(t, of(nil), `{"aud":"https://other.example",`+claims(nil)[1:]),
+		"an aud in another case":     mine.sign(t, of(nil), claims(map[string]any{"AUD": "https://other.example"})),
+		"a sub by a look-alike":      mine.sign(t, of(nil), claims(map[string]any{"\u017fub": "other"})),
+		"a hundred claims":           mine.sign(t, of(nil), claims(many(100))),
 		"an empty payload":           mine.sign(t, of(nil), ""),
 		"no signature":               head + "." + payload + ".",
 		"two parts":                  head + "." + payload,

@@ -1,58 +1,28 @@
 package authztest
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
-	"maps"
 	"net/http"
-	"net/url"
-	"testing"
-	"time"
 
-	"github.com/go-jose/go-jose/v4"
+	"github.com/solegate/solegate/keys/verify/verifytest"
 )
 
 // Key is a DPoP key, as a browser holds it.
-type Key struct {
-	JKT string // its thumbprint
-
-	tb      testing.TB
-	private *ecdsa.PrivateKey
-	now     func() time.Time
-}
+type Key struct{ *verifytest.ProofKey }
 
 // Key returns a new key whose proofs are dated by the server's clock.
 func (s *Server) Key() *Key {
 	s.TB.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(s.TB, err)
-	thumbprint, err := (&jose.JSONWebKey{Key: private.Public()}).Thumbprint(crypto.SHA256)
-	check(s.TB, err)
-	return &Key{JKT: base64.RawURLEncoding.EncodeToString(thumbprint), tb: s.TB, private: private, now: s.now}
+	k := verifytest.NewKey(s.TB)
+	k.SetClock(s.now)
+	return &Key{k}
 }
 
 // Proof returns a good proof for a request (RFC 9449 §4.2), but for the changes
 // in its claims; a nil value removes a claim.
 func (k *Key) Proof(method, uri string, changes map[string]any) string {
-	k.tb.Helper()
-	claims := map[string]any{"htm": method, "htu": uri, "iat": k.now().Unix(), "jti": rand.Text()}
-	maps.Copy(claims, changes)
-	maps.DeleteFunc(claims, func(_ string, v any) bool { return v == nil })
-	payload, err := json.Marshal(claims)
-	check(k.tb, err)
-	options := (&jose.SignerOptions{EmbedJWK: true}).WithType("dpop+jwt")
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: k.private}, options)
-	check(k.tb, err)
-	jws, err := signer.Sign(payload)
-	check(k.tb, err)
-	proof, err := jws.CompactSerialize()
-	check(k.tb, err)
-	return proof
+	return k.ProofKey.Proof(method, uri, "", changes)
 }
 
 // ATH is the hash of an access token in a proof (RFC 9449 §4.2).
@@ -80,31 +50,4 @@ func (s *Server) prove(r *http.Request, nonce string) {
 		changes["nonce"] = nonce
 	}
 	r.Header.Set("DPoP", s.key.Proof(r.Method, s.URL+r.URL.Path, changes))
-}
-
-// Pushed is the answer of the pushed authorization request endpoint.
-type Pushed struct {
-	Status      int
-	RequestURI  string `json:"request_uri"`
-	ExpiresIn   int    `json:"expires_in"`
-	Error       string `json:"error"`
-	Description string `json:"error_description"`
-}
-
-// Push pushes a good authorization request, but for the changes (RFC 9126).
-func (s *Server) Push(changes ...string) Pushed {
-	s.TB.Helper()
-	resp, body := s.post("/par", s.Authorization(changes...))
-	p := Pushed{Status: resp.StatusCode}
-	check(s.TB, json.Unmarshal(body, &p))
-	return p
-}
-
-// Visit opens the authorization endpoint with a request_uri and follows to the
-// first page or to the client.
-func (b *Browser) Visit(requestURI string, changes ...string) Page {
-	b.server.TB.Helper()
-	q := url.Values{"client_id": {string(b.server.Client.ID)}, "request_uri": {requestURI}}
-	change(q, changes)
-	return b.Follow(b.Get("/authorize?" + q.Encode()))
 }

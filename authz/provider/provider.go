@@ -39,6 +39,7 @@ import (
 
 	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/oauth"
+	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/keys"
 	"github.com/solegate/solegate/storage"
@@ -46,10 +47,11 @@ import (
 
 // Config is what a [Provider] is made of. Every field but Rand is required.
 type Config struct {
-	Issuer string
-	Grants storage.Grants
-	Ring   *keys.Ring
-	Audit  *audit.Log
+	Issuer  string
+	Grants  storage.Grants
+	Revoker *revocation.Revoker
+	Ring    *keys.Ring
+	Audit   *audit.Log
 
 	// AccessTokenAlg signs access tokens.
 	AccessTokenAlg keys.Algorithm
@@ -76,8 +78,8 @@ type Provider struct {
 
 // New returns a Provider.
 func New(c Config) (*Provider, error) {
-	if c.Issuer == "" || c.Grants == nil || c.Ring == nil || c.Audit == nil || c.Now == nil {
-		return nil, errors.New("provider: Issuer, Grants, Ring, Audit and Now are required")
+	if c.Issuer == "" || c.Grants == nil || c.Revoker == nil || c.Ring == nil || c.Audit == nil || c.Now == nil {
+		return nil, errors.New("provider: Issuer, Grants, Revoker, Ring, Audit and Now are required")
 	}
 	for _, life := range []time.Duration{c.AccessToken, c.IDToken, c.Code, c.RefreshIdle, c.RefreshLife} {
 		if life <= 0 {

@@ -179,10 +179,9 @@ func (w *work) refreshable(ctx context.Context) (*storage.Standing, error) {
 	} else if again {
 		// Within the grace window the same client asks again. With another
 		// key it is not the same one: the token was stolen.
-		if err := w.provider.Grants.RevokeGrant(ctx, id, w.now, storage.ReasonRefreshReuse); err != nil {
+		if err := w.provider.Revoker.RevokeGrant(ctx, id, storage.ReasonRefreshReuse); err != nil {
 			return nil, unavailable(err)
 		}
-		w.reused(ctx, storage.ReasonRefreshReuse)
 		return nil, key
 	}
 	// The store decides, atomically, and revokes the family; to sign tokens
@@ -243,7 +242,8 @@ func (w *work) spend(ctx context.Context) error {
 	return unavailable(err)
 }
 
-// reused writes down that the grant was revoked because of what was presented.
+// reused writes down that the store revoked the grant because of what was
+// presented.
 func (w *work) reused(ctx context.Context, reason string) {
 	g := w.standing.Grant
 	w.provider.Audit.Record(ctx, audit.Event{What: "grant revoked", Client: g.Client, User: g.User, Session: g.Session, Grant: g.ID, Reason: reason})

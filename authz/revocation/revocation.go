@@ -1,6 +1,8 @@
 // Package revocation is the one way to end things: users, sessions, clients
-// and grants. There is no second way. What it ends stays ended: each method
-// returns only after the store has it, and writes an audit event.
+// and grants. There is no second way, but for a code or a refresh token that is
+// used twice: the store ends its grant in the step that sees it. What it ends
+// stays ended: each method returns only after the store has it, and writes an
+// audit event.
 //
 // The opposite question, whether a grant is good now, is [Live].
 package revocation
@@ -171,7 +173,7 @@ func (r *Revoker) RemoveClient(ctx context.Context, id clients.ID) error {
 // introspection for its access tokens.
 func (r *Revoker) RevokeGrant(ctx context.Context, id storage.GrantID, reason string) error {
 	err := r.store.RevokeGrant(ctx, id, r.now(), reason)
-	return r.record(ctx, err, "revoke grant", audit.Event{What: "grant revoked", Grant: id, Reason: reason})
+	return r.record(ctx, err, "revoke grant", audit.Event{What: "grant revoked", User: id.User(), Session: id.Session(), Grant: id, Reason: reason})
 }
 
 // EndSession ends a login session and with it all of its grants.

@@ -256,8 +256,8 @@ func TestOpenIDClientWithAnotherKeyIsRefused(t *testing.T) {
 	w.register(clients.Client{ID: "backend", AuthMethod: clients.PrivateKeyJWT, JWKS: set})
 	node := w.node("backend.mjs", "backend", "KEY="+stranger)
 	out, err := node.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "status: 401") {
-		t.Errorf("%v, %s; 401 expected", err, out)
+	if err == nil || !strings.Contains(string(out), "status: 400") {
+		t.Errorf("%v, %s; 400 expected", err, out)
 	}
 	if all := w.grants("backend"); len(all) != 0 {
 		t.Errorf("grants were made: %+v", all)

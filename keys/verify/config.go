@@ -64,8 +64,8 @@ type Config struct {
 	// their proof, and others may come as Bearer.
 	RequireDPoP bool
 
-	// DPoPLifetime is how old a proof may be: a minute if zero, five minutes
-	// at most.
+	// DPoPLifetime is how old a proof may be that has no nonce of this API: a
+	// minute if zero, five minutes at most.
 	DPoPLifetime time.Duration
 
 	// DPoPNonceKey, if not empty, makes each proof need a nonce of this API
@@ -76,7 +76,9 @@ type Config struct {
 
 	// Replays remembers which proofs were used. Nil means this process's own
 	// memory, of 262144 proofs at most: a proof then passes once at each
-	// replica. Give all replicas one that they share to close that.
+	// replica. Give all replicas one that they share to close that. With
+	// DPoPNonceKey, when there are more than 262144 requests in the two minutes
+	// of a nonce, the rest of them are refused: give one that holds more.
 	Replays Replays
 
 	// Scopes are what Metadata lists as scopes_supported.

@@ -19,7 +19,9 @@ type Replays interface {
 }
 
 // maxReplays bounds the memory: some 20 MB, or 3000 requests a second with
-// proofs that are remembered for 80 seconds.
+// proofs that are remembered for 80 seconds. Those of one nonce end at one time,
+// so with nonces it is 2000 a second, and above that there is no shorter life to
+// fall back on: the whole nonce is refused.
 const maxReplays = 1 << 18
 
 // memory is Replays within one process. When it is full it forgets the proofs

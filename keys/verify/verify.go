@@ -46,7 +46,8 @@
 // A proof lives a minute. In that time this process accepts it once, and
 // another replica once more, unless Replays is one that they share. With
 // DPoPNonceKey a proof needs a nonce of this API on top, which keeps out proofs
-// that were made in advance; clients learn it from the answers.
+// that were made in advance, and lives as long as that, four minutes at most;
+// clients learn it from the answers.
 //
 // The package [github.com/solegate/solegate/keys/verify/dpop] says what a proof
 // must be. It is checked after the token, and marked as used when all else is
@@ -106,7 +107,7 @@ func New(ctx context.Context, c Config) (*Verifier, error) {
 		v.replays = newMemory(maxReplays, c.Now, c.Log)
 	}
 	if len(c.DPoPNonceKey) > 0 {
-		v.nonces = dpop.NewNonces([32]byte(c.DPoPNonceKey), 0)
+		v.nonces = dpop.NewNonces([32]byte(c.DPoPNonceKey))
 	}
 	v.keys = newKeySet(&v.config)
 	v.metadata, v.body = v.describe()

@@ -79,11 +79,6 @@ func TestConnectionCut(t *testing.T) {
 			if err := s.Once(ctx, key, start, start.Add(time.Minute)); after != errors.Is(err, storage.ErrExists) || !after && err != nil {
 				t.Errorf("once more: %v", err)
 			}
-			p := pushed
-			p.ID = key
-			cut("evalsha")
-			check(t, s.PushRequest(ctx, p, start))
-			want(t, s.PushRequest(ctx, p, start), storage.ErrExists)
 
 			x := storage.SessionID(name + ".s")
 			cut("evalsha")

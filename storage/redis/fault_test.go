@@ -36,8 +36,6 @@ func rotation(id storage.GrantID, from uint64) storage.Rotation {
 	return storage.Rotation{Grant: id, From: from, At: start, Grace: 10 * time.Second, IdleExpires: start.Add(12 * time.Hour)}
 }
 
-var pushed = storage.PushedRequest{ID: storage.Hash{2}, Client: "spa", Parameters: "x=y", Expires: start.Add(time.Hour)}
-
 func logout(x storage.SessionID) storage.Logout {
 	return storage.Logout{Client: "spa", Session: x, CreatedAt: start, DueAt: start, Expires: start.Add(24 * time.Hour)}
 }

@@ -66,10 +66,6 @@ func (s *Store) replayKey(key [32]byte) string {
 	return s.prefix + "x{" + base64.RawURLEncoding.EncodeToString(key[:]) + "}"
 }
 
-func (s *Store) pushedKey(id storage.Hash) string {
-	return s.prefix + "q{" + base64.RawURLEncoding.EncodeToString(id[:]) + "}"
-}
-
 // The queue of logouts is in one slot, so that claiming sees all of it.
 func (s *Store) logoutsKey() string { return s.prefix + "{l}logouts" }
 func (s *Store) dueKey() string     { return s.prefix + "{l}due" }

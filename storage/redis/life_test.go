@@ -17,7 +17,6 @@ func TestShortLives(t *testing.T) {
 	s := open(t, "redis://"+server.Addr)
 	used := [32]byte{1}
 	check(t, s.Once(t.Context(), used, start, start.Add(time.Minute)))
-	check(t, s.PushRequest(t.Context(), pushed, start))
 	check(t, s.AddLogouts(t.Context(), []storage.Logout{logout("u.s"), logout("u.s2"), logout("u.s3")}))
 	long := logout("u.long")
 	long.Expires = start.Add(48 * time.Hour)
@@ -25,10 +24,9 @@ func TestShortLives(t *testing.T) {
 	check(t, s.AddLogouts(t.Context(), []storage.Logout{logout("u.s4")})) // takes nothing of the other's life
 	text := func(b [32]byte) string { return base64.RawURLEncoding.EncodeToString(b[:]) }
 	for key, life := range map[string]time.Duration{
-		"sg:x{" + text(used) + "}":      time.Minute + 20*time.Second,
-		"sg:q{" + text(pushed.ID) + "}": time.Hour + 20*time.Second,
-		"sg:{l}logouts":                 49 * time.Hour,
-		"sg:{l}due":                     49 * time.Hour,
+		"sg:x{" + text(used) + "}": time.Minute + 20*time.Second,
+		"sg:{l}logouts":            49 * time.Hour,
+		"sg:{l}due":                49 * time.Hour,
 	} {
 		left, err := strconv.ParseInt(do(t, server, "PTTL", key), 10, 64)
 		check(t, err)

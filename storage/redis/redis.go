@@ -48,7 +48,6 @@
 //	g{USER}S.G  string  a grant: head, record, reason. Until Expires, and an hour.
 //	t{KEY}W:P   string  a counter of window W, the Pth since the epoch. Two windows.
 //	x{KEY}      string  that something was used. As long as it could be again, and 20 seconds.
-//	q{ID}       string  a pushed authorization request: JSON. Until Expires, and 20 seconds.
 //	{l}logouts  hash    logout tokens that are owed: attempts, times. Until the last Expires, and an hour.
 //	{l}due      zset    the same, by when they are due. As long.
 //
@@ -69,8 +68,8 @@
 // A lasting write (the end of anything, a rotation, a redemption, a change of
 // an account, a client or the key ring, a logout token that is owed or was
 // sent) is answered when the replicas that the configuration asks for have it
-// (WAIT), or not without [storage.ErrUnknown]. New sessions, grants and pushed
-// requests are answered at once: if they are lost, people sign in again. So is
+// (WAIT), or not without [storage.ErrUnknown]. New sessions and grants are
+// answered at once: if they are lost, people sign in again. So is
 // what was used once: after a failover a proof may pass twice for the minute
 // that it lives. So are the claim and the delay of a logout token: it is sent
 // again.

@@ -2,7 +2,6 @@ package redis_test
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -81,8 +80,6 @@ func TestRoundTrips(t *testing.T) {
 			return s.Rotate(t.Context(), r)
 		}},
 		{"Once", 1, func() error { return s.Once(t.Context(), [32]byte{1}, start, start.Add(time.Minute)) }},
-		{"PushRequest", 1, func() error { return s.PushRequest(t.Context(), pushed, start) }},
-		{"PushedRequest", 1, func() error { _, err := s.PushedRequest(t.Context(), pushed.ID); return err }},
 		{"AddLogouts", 1, func() error { return s.AddLogouts(t.Context(), []storage.Logout{logout("u.s"), logout("u.s2")}) }},
 		{"ClaimLogouts", 1, func() error { _, err := s.ClaimLogouts(t.Context(), start, start.Add(time.Minute), 10); return err }},
 		{"DeferLogout", 1, func() error { return s.DeferLogout(t.Context(), "spa", "u.s", start) }},
@@ -450,7 +447,6 @@ func TestLastingWaits(t *testing.T) {
 	_, err = s.Standing(ctx, "u.s.g", "spa")
 	check(t, err)
 	check(t, s.Once(ctx, [32]byte{1}, start, start.Add(time.Minute)))
-	check(t, s.PushRequest(ctx, pushed, start))
 	check(t, alone.AddLogouts(ctx, []storage.Logout{logout("u.s")}))
 	_, err = s.ClaimLogouts(ctx, start, start.Add(time.Minute), 10)
 	check(t, err)
@@ -518,9 +514,7 @@ func TestCheckFinds(t *testing.T) {
 	family(t, s, "u.s.g")
 	check(t, s.CreateClient(t.Context(), clients.Client{ID: "spa"}))
 	check(t, s.Once(t.Context(), [32]byte{1}, start, start.Add(time.Hour)))
-	check(t, s.PushRequest(t.Context(), pushed, start))
 	check(t, s.AddLogouts(t.Context(), []storage.Logout{logout("u.s")}))
-	id := base64.RawURLEncoding.EncodeToString(pushed.ID[:])
 	for name, c := range map[string]struct {
 		damage [][]string
 		says   string
@@ -533,9 +527,7 @@ func TestCheckFinds(t *testing.T) {
 		"another kind":     {[][]string{{"DEL", "sg:u{u}"}, {"HSET", "sg:u{u}", "a", "b"}}, "a string is expected"},
 		"not in its index": {[][]string{{"ZREM", "sg:i{u}", "g.s.g"}}, "not in its user's index"},
 		"name is gone":     {[][]string{{"EVAL", "for b=0,63 do redis.call('DEL', 'sg:n{'..b..'}') end", "0"}}, "not its own in the index of names"},
-		"altered request":  {[][]string{{"SET", "sg:q{" + id + "}", "x", "KEEPTTL"}}, "damaged"},
 		"for ever once":    {[][]string{{"PERSIST", "sg:x{AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA}"}}, "never expires"},
-		"request stays":    {[][]string{{"PERSIST", "sg:q{" + id + "}"}}, "never expires"},
 		"queue stays":      {[][]string{{"PERSIST", "sg:{l}due"}}, "never expires"},
 		"altered logout":   {[][]string{{"HSET", "sg:{l}logouts", "\x00\x00\x00\x03spau.s", "x"}}, "damaged"},
 		"nobody's logout":  {[][]string{{"HSET", "sg:{l}logouts", "\xff", strings.Repeat("x", 28)}}, "damaged"},

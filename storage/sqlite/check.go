@@ -29,7 +29,6 @@ var tables = []struct {
 		_, err := record.DecodeGrant(storage.GrantID(id), data)
 		return err
 	}},
-	{"pushed request", "SELECT hex(id), data FROM pushed_requests", decodes[storage.PushedRequest]},
 	{"grant's key", "SELECT id, jkt FROM grants WHERE jkt <> x''", thumbprint},
 	{"replay's key", "SELECT hex(key), key FROM replays", thumbprint},
 	// What a condition reads from a column and a caller from the record is

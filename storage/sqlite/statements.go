@@ -57,8 +57,6 @@ const (
 	stmtTally
 
 	stmtOnce
-	stmtPushRequest
-	stmtPushedRequest
 
 	stmtAddLogout
 	stmtLapsedLogouts
@@ -73,7 +71,6 @@ const (
 	stmtSweepSessions
 	stmtSweepCounters
 	stmtSweepReplays
-	stmtSweepPushedRequests
 	stmtSweepLogouts
 
 	statementCount
@@ -147,8 +144,6 @@ var texts = [statementCount]string{
 	// What is past its time may be used again: it counts as forgotten.
 	stmtOnce: "INSERT INTO replays (key, expires) VALUES (?1, ?3) " +
 		"ON CONFLICT (key) DO UPDATE SET expires = excluded.expires WHERE expires <= ?2",
-	stmtPushRequest:   "INSERT INTO pushed_requests (id, expires, data) VALUES (?, ?, ?)",
-	stmtPushedRequest: "SELECT data FROM pushed_requests WHERE id = ?",
 
 	stmtAddLogout:     "INSERT INTO logouts (" + logoutColumns + ") VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
 	stmtLapsedLogouts: "DELETE FROM logouts WHERE due_at <= ?1 AND expires <= ?1",
@@ -159,12 +154,11 @@ var texts = [statementCount]string{
 	stmtLogout:        "SELECT " + logoutColumns + " FROM logouts WHERE session = ? AND client = ?",
 	stmtLogouts:       "SELECT " + logoutColumns + " FROM logouts WHERE (session, client) > (?, ?) ORDER BY session, client LIMIT ?",
 
-	stmtSweepGrants:         "DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE expires <= ?1 AND (redeemed_at <> 0 OR code_expires <= ?1 - 3600000000000) LIMIT ?2)",
-	stmtSweepSessions:       "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires <= ? LIMIT ?)",
-	stmtSweepCounters:       "DELETE FROM counters WHERE (key, length, part) IN (SELECT key, length, part FROM counters WHERE expires <= ? LIMIT ?)",
-	stmtSweepReplays:        "DELETE FROM replays WHERE key IN (SELECT key FROM replays WHERE expires <= ? LIMIT ?)",
-	stmtSweepPushedRequests: "DELETE FROM pushed_requests WHERE id IN (SELECT id FROM pushed_requests WHERE expires <= ? LIMIT ?)",
-	stmtSweepLogouts:        "DELETE FROM logouts WHERE (session, client) IN (SELECT session, client FROM logouts WHERE expires <= ? LIMIT ?)",
+	stmtSweepGrants:   "DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE expires <= ?1 AND (redeemed_at <> 0 OR code_expires <= ?1 - 3600000000000) LIMIT ?2)",
+	stmtSweepSessions: "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires <= ? LIMIT ?)",
+	stmtSweepCounters: "DELETE FROM counters WHERE (key, length, part) IN (SELECT key, length, part FROM counters WHERE expires <= ? LIMIT ?)",
+	stmtSweepReplays:  "DELETE FROM replays WHERE key IN (SELECT key FROM replays WHERE expires <= ? LIMIT ?)",
+	stmtSweepLogouts:  "DELETE FROM logouts WHERE (session, client) IN (SELECT session, client FROM logouts WHERE expires <= ? LIMIT ?)",
 }
 
 type statements [statementCount]*sql.Stmt

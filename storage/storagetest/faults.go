@@ -136,9 +136,6 @@ func (f *faulty) Count(ctx context.Context, key string, n int, now time.Time, wi
 func (f *faulty) Once(ctx context.Context, key [32]byte, now, until time.Time) error {
 	return f.do(ctx, "Once", func() error { return f.Store.Once(ctx, key, now, until) })
 }
-func (f *faulty) PushRequest(ctx context.Context, p storage.PushedRequest, now time.Time) error {
-	return f.do(ctx, "PushRequest", func() error { return f.Store.PushRequest(ctx, p, now) })
-}
 func (f *faulty) AddLogouts(ctx context.Context, list []storage.Logout) error {
 	return f.do(ctx, "AddLogouts", func() error { return f.Store.AddLogouts(ctx, list) })
 }

@@ -19,7 +19,7 @@ import (
 var reads = []string{
 	"Client", "ListClients", "ResourceServer", "ListResourceServers", "User", "UserByName", "ListUsers",
 	"SessionUser", "ListSessions", "Standing", "ListGrants", "KeyRing", "Ready", "Close", "Check",
-	"PushedRequest", "Logout", "EachLogout",
+	"Logout", "EachLogout",
 }
 
 func TestEveryWriteHasFaults(t *testing.T) {
@@ -106,7 +106,6 @@ func TestFaultsHappenOrNot(t *testing.T) {
 		l, _ := s.Logout(ctx, "spa", "u.s")
 		return l
 	}
-	p := storage.PushedRequest{ID: storage.Hash{1}, Expires: start}
 	for name, c := range map[string]struct {
 		prepare  []storage.Logout
 		write    func(storage.Store) error
@@ -116,8 +115,6 @@ func TestFaultsHappenOrNot(t *testing.T) {
 			func(s storage.Store) bool {
 				return errors.Is(s.Once(ctx, [32]byte{1}, start, start.Add(time.Minute)), storage.ErrExists)
 			}},
-		"PushRequest": {nil, func(s storage.Store) error { return s.PushRequest(ctx, p, start) },
-			func(s storage.Store) bool { _, err := s.PushedRequest(ctx, p.ID); return err == nil }},
 		"AddLogouts": {nil, func(s storage.Store) error { return s.AddLogouts(ctx, []storage.Logout{l}) },
 			func(s storage.Store) bool { return read(s) == l }},
 		"ClaimLogouts": {[]storage.Logout{l}, func(s storage.Store) error {

@@ -63,7 +63,6 @@ func run(t *testing.T, fresh func(*testing.T) Opener, wrap func(storage.Store) s
 		{"BoundRace", testBoundRace},
 		{"Keep", testKeep},
 		{"Once", testOnce},
-		{"PushedRequests", testPushedRequests},
 		{"Logouts", testLogouts},
 		{"LogoutsRace", testLogoutsRace},
 		{"EachLogout", testEachLogout},
@@ -669,7 +668,6 @@ func testCheck(t *testing.T, s storage.Store, _ Opener) {
 	_, err = s.Count(ctx, "k", 1, start, time.Minute)
 	check(t, err)
 	check(t, s.Once(ctx, [32]byte{1}, start, start.Add(time.Minute)))
-	check(t, s.PushRequest(ctx, storage.PushedRequest{ID: storage.Hash{1}, Client: "spa", Expires: start.Add(time.Minute)}, start))
 	check(t, s.AddLogouts(ctx, []storage.Logout{logout("spa", "u2.s", start), logout("spa", "u3.s", start)}))
 	check(t, s.FinishLogout(ctx, "spa", "u3.s"))
 	healthy("in use")

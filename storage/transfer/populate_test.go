@@ -57,7 +57,6 @@ func populate(t testing.TB, s storage.Store) {
 	check(t, s.AddLogouts(ctx, []storage.Logout{{Client: "spa", Session: "u0.old", CreatedAt: start.Add(-time.Hour), DueAt: start, Expires: start}}))
 	// What is not moved.
 	check(t, s.Once(ctx, once, start, start.Add(time.Minute)))
-	check(t, s.PushRequest(ctx, storage.PushedRequest{ID: once, Client: "spa", Expires: start.Add(time.Minute)}, start))
 	gone := storage.Session{ID: "u0.old", User: "u0", CreatedAt: start.Add(-time.Hour), Expires: start}
 	check(t, s.CreateSession(ctx, gone))
 	check(t, s.PutKeyRing(ctx, storage.KeyRing{Root: []byte{1, 2}, Keys: []storage.Key{{ID: "k", Algorithm: "ES256", Sealed: []byte{3}, CreatedAt: start}}}))

@@ -3,9 +3,8 @@
 // any two backends.
 //
 // Everything is moved but what has expired, and but the memory of a minute:
-// counters of throttles, what was used once, and pushed authorization requests,
-// whose browsers begin again. What was used once is a proof or an assertion
-// that is too old when a server starts on the copy.
+// counters of throttles and what was used once, which is a proof, an assertion
+// or a pushed request that is too old when a server starts on the copy.
 package transfer
 
 import (

@@ -82,8 +82,8 @@ func TestCopy(t *testing.T) {
 				t.Errorf("copied: %+v", st)
 			}
 			owed(t, from, to)
-			if _, err := to.PushedRequest(t.Context(), once); !errors.Is(err, storage.ErrNotFound) {
-				t.Errorf("a pushed request was moved: %v", err)
+			if err := to.Once(t.Context(), once, start, start.Add(time.Minute)); err != nil {
+				t.Errorf("what was used once was moved: %v", err)
 			}
 			check(t, to.Check(t.Context(), func(p string) { t.Error(p) }))
 			if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now}); !errors.Is(err, transfer.ErrNotEmpty) {

@@ -21,8 +21,9 @@
 // header that names another key or changes how the proof is read (jku, x5u,
 // x5c, crit, b64). The signature is by that key. htm is the method; htu is the
 // address, compared after the normalisation of RFC 3986 §6.2.2 and §6.2.3; iat
-// is within the lifetime, or there is a nonce that is good; jti is there; with an access token, ath is its hash.
-// exp and nbf need not be there and hold if they are.
+// is within the lifetime, or there is a nonce that is good; jti is there; with
+// an access token, ath is its hash. exp and nbf need not be there and hold if
+// they are.
 package dpop
 
 import (

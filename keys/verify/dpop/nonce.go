@@ -10,32 +10,24 @@ import (
 	"github.com/solegate/solegate/keys/verify/internal/strict"
 )
 
-// DefaultWindow is how long a nonce is the current one.
-const DefaultWindow = 2 * time.Minute
+// window is how long a nonce is the current one.
+const window = 2 * time.Minute
 
 // Nonces makes and checks a server's nonces (RFC 9449 §8 and §9), which show
 // that a proof is fresh whatever the client's clock says, and that it was not
 // made in advance. Nothing is stored: a nonce is a MAC over a window of time,
 // and whoever has the key makes and accepts the same ones. An authorization
 // server and an API have different keys. It is safe for concurrent use.
-type Nonces struct {
-	key    [32]byte
-	window time.Duration
-}
+type Nonces struct{ key [32]byte }
 
 // NewNonces returns the nonces of a key, which is random and shared by all
-// replicas of one server. window is how long each is the current one:
-// DefaultWindow if zero or negative. A nonce is good in its window and in the
-// next one, and in the one before for servers whose clock is behind.
-func NewNonces(key [32]byte, window time.Duration) *Nonces {
-	if window <= 0 {
-		window = DefaultWindow
-	}
-	return &Nonces{key: key, window: window}
-}
+// replicas of one server. Each is the current one for two minutes. It is good in
+// that time and in the two minutes after, and in those before for servers whose
+// clock is behind.
+func NewNonces(key [32]byte) *Nonces { return &Nonces{key} }
 
 // Current returns the nonce to send in DPoP-Nonce.
-func (n *Nonces) Current(now time.Time) string { return n.of(n.number(now)) }
+func (n *Nonces) Current(now time.Time) string { return n.of(number(now)) }
 
 // Valid reports whether a proof with the nonce is fresh enough.
 func (n *Nonces) Valid(nonce string, now time.Time) bool {
@@ -46,7 +38,7 @@ func (n *Nonces) Valid(nonce string, now time.Time) bool {
 	if err != nil {
 		return false
 	}
-	claimed, current := int64(binary.BigEndian.Uint64(raw)), n.number(now)
+	claimed, current := int64(binary.BigEndian.Uint64(raw)), number(now)
 	if claimed < current-1 || claimed > current+1 {
 		return false
 	}
@@ -56,15 +48,16 @@ func (n *Nonces) Valid(nonce string, now time.Time) bool {
 // end is when a nonce that was Valid is good no longer.
 func (n *Nonces) end(nonce string) time.Time {
 	raw, _ := strict.Decode(nonce) // Valid has read it
-	return time.Unix(0, (int64(binary.BigEndian.Uint64(raw))+2)*int64(n.window))
+	return time.Unix(0, (int64(binary.BigEndian.Uint64(raw))+2)*int64(window))
 }
 
-func (n *Nonces) number(now time.Time) int64 { return now.UnixNano() / int64(n.window) }
+// number is that of the window at now, since the Unix epoch.
+func number(now time.Time) int64 { return now.UnixNano() / int64(window) }
 
 // of returns the nonce of a window: its number, so that one MAC is enough to
 // check it, and half of the MAC.
-func (n *Nonces) of(window int64) string {
-	raw := binary.BigEndian.AppendUint64(make([]byte, 0, 8+sha256.Size), uint64(window))
+func (n *Nonces) of(number int64) string {
+	raw := binary.BigEndian.AppendUint64(make([]byte, 0, 8+sha256.Size), uint64(number))
 	mac := hmac.New(sha256.New, n.key[:])
 	mac.Write([]byte("dpop nonce"))
 	mac.Write(raw)

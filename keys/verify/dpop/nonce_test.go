@@ -9,9 +9,9 @@ import (
 )
 
 func TestNonces(t *testing.T) {
-	n := dpop.NewNonces([32]byte{1}, 0)
-	replica := dpop.NewNonces([32]byte{1}, 2*time.Minute)
-	stranger := dpop.NewNonces([32]byte{2}, 0)
+	n := dpop.NewNonces([32]byte{1})
+	replica := dpop.NewNonces([32]byte{1})
+	stranger := dpop.NewNonces([32]byte{2})
 	start := now.Truncate(2 * time.Minute)
 	nonce := n.Current(start)
 	if nonce != n.Current(start.Add(2*time.Minute-1)) || nonce == n.Current(start.Add(2*time.Minute)) || nonce != replica.Current(start) {
@@ -46,7 +46,7 @@ func TestNonceIsDemanded(t *testing.T) {
 	e := expect()
 	passes(t, "not demanded", k.proof(t, nil, nil), e)
 	passes(t, "not demanded, another server's", k.proof(t, nil, map[string]any{"nonce": "x"}), e)
-	e.Nonces = dpop.NewNonces([32]byte{1}, 0)
+	e.Nonces = dpop.NewNonces([32]byte{1})
 	good := map[string]any{"nonce": e.Nonces.Current(now)}
 	if p := passes(t, "good", k.proof(t, nil, good), e); p != nil && p.Nonce != good["nonce"] {
 		t.Errorf("nonce %q", p.Nonce)

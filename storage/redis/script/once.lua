@@ -1,9 +1,7 @@
--- Stores what is stored once, and expires.
--- KEYS: the record
--- ARGV: value, life in ms, again
-local there = redis.call('GET', KEYS[1])
-if there and not (ARGV[3] == '1' and there == ARGV[1]) then
-  return EXISTS
+-- Remembers that something was used, until it expires.
+-- KEYS: what it is remembered by
+-- ARGV: life in ms
+if redis.call('SET', KEYS[1], '', 'PX', ARGV[1], 'NX') then
+  return DONE
 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return DONE
+return EXISTS

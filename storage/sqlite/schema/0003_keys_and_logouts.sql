@@ -8,13 +8,6 @@ CREATE TABLE replays (
 ) WITHOUT ROWID, STRICT;
 CREATE INDEX replays_expires ON replays (expires);
 
-CREATE TABLE pushed_requests (
-  id      BLOB PRIMARY KEY,
-  expires INTEGER NOT NULL,
-  data    BLOB NOT NULL
-) WITHOUT ROWID, STRICT;
-CREATE INDEX pushed_requests_expires ON pushed_requests (expires);
-
 -- The queue of logout tokens. Each is claimed in one transaction with the
 -- change of due_at, so no two servers have it.
 CREATE TABLE logouts (

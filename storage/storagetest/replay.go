@@ -2,7 +2,6 @@ package storagetest
 
 import (
 	"errors"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -56,43 +55,4 @@ func testOnce(t *testing.T, s storage.Store, open Opener) {
 	want(t, s.Once(ctx, [32]byte{0, '}', 0xff}, until, until.Add(time.Minute)), storage.ErrExists)
 	// A time that is up already is no error: the callers' clocks differ.
 	check(t, s.Once(ctx, [32]byte{9}, start, start.Add(-time.Second)))
-}
-
-func testPushedRequests(t *testing.T, s storage.Store, open Opener) {
-	ctx := t.Context()
-	other := open()
-	defer other.Close()
-	p := storage.PushedRequest{
-		ID: storage.Hash{1, '}', 0xff}, Client: "spa", Parameters: "state=%00&nonce=ünïcödé&x='\"\\\n" + strings.Repeat("x", 20_000),
-		JKT: thumbprint(0), Expires: start.Add(time.Minute),
-	}
-	_, err := s.PushedRequest(ctx, p.ID)
-	want(t, err, storage.ErrNotFound)
-	check(t, s.PushRequest(ctx, p, start))
-	got, err := other.PushedRequest(ctx, p.ID)
-	check(t, err)
-	same(t, got, p)
-
-	// It stays as it is, and may be read again until it expires.
-	second := p
-	second.Client = "another"
-	want(t, other.PushRequest(ctx, second, start), storage.ErrExists)
-	_, err = s.Sweep(ctx, p.Expires.Add(-time.Nanosecond), 100)
-	check(t, err)
-	got, err = s.PushedRequest(ctx, p.ID)
-	check(t, err)
-	same(t, got, p)
-	_, err = s.Sweep(ctx, p.Expires, 100)
-	check(t, err)
-	if got, err = s.PushedRequest(ctx, p.ID); err == nil {
-		same(t, got, p) // expired, and the caller sees that
-	} else {
-		want(t, err, storage.ErrNotFound)
-	}
-
-	bare := storage.PushedRequest{ID: storage.Hash{2}, Expires: start.Add(time.Minute)}
-	check(t, s.PushRequest(ctx, bare, start))
-	got, err = s.PushedRequest(ctx, bare.ID)
-	check(t, err)
-	same(t, got, bare)
 }
