@@ -13,7 +13,7 @@ type Tally struct {
 
 // Counters counts for throttles. A count may be lost in a crash.
 type Counters interface {
-	// Count adds n (0 only reads) to the counter of key in the window of the
+	// Count adds n (0 only reads, -1 takes back) to the counter of key in the window of the
 	// given length that now falls in, atomically, and returns the Tally with
 	// n in it. Keys hold no personal data in the clear: callers hash.
 	Count(ctx context.Context, key string, n int, now time.Time, window time.Duration) (Tally, error)

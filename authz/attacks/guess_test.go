@@ -134,6 +134,29 @@ func TestE28StolenDeviceLocksNobodyOut(t *testing.T) {
 	}
 }
 
+// Step-ups (RFC 9470) make the real person type her password often. That locks
+// nobody out, and does not let more guesses through beside it.
+func TestE28ManyRightPasswordsInOneBrowser(t *testing.T) {
+	s := authztest.New(t, behindProxy)
+	own := s.Browser()
+	for i := range 60 {
+		if p := attempt(t, s, own, "192.0.2.1", "alice", authztest.Password); p.StatusCode != http.StatusSeeOther {
+			t.Fatalf("login %d of the real person: %d", i, p.StatusCode)
+		}
+	}
+	for name, b := range map[string]func() *authztest.Browser{"her own browser": func() *authztest.Browser { return own }, "unknown browsers": s.Browser} {
+		guesses := 0
+		for range 30 {
+			if attempt(t, s, b(), "192.0.2.2", "alice", guessed).StatusCode != http.StatusTooManyRequests {
+				guesses++
+			}
+		}
+		if guesses > 10 {
+			t.Errorf("%d guesses passed from %s, 10 at most expected", guesses, name)
+		}
+	}
+}
+
 // An office behind one address signs in at nine o'clock.
 func TestE28ManyRightPasswordsFromOneAddress(t *testing.T) {
 	s := authztest.New(t, behindProxy)

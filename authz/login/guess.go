@@ -24,7 +24,9 @@ import (
 // stolen cookie, nobody locks the real person out of the browser that they
 // use. A sliding window is estimated, and may let through up to twice its
 // limit: the day's keeps an account below the 100 failures of NIST SP
-// 800-63B-4 §3.2.2 in any 24 hours. At an address only failures count, so that
+// 800-63B-4 §3.2.2 in any 24 hours. A right password in a browser that the account
+// knows is taken back: an API that asks for a login of the last minute (RFC
+// 9470) makes people type it often. At an address only failures count, so that
 // an office behind one address may sign in all at once.
 //
 // There is no limit over all accounts: whoever reached it would have locked
@@ -56,7 +58,9 @@ func (l *Login) verify(r *http.Request, name, secret string) (u storage.User, wa
 		return storage.User{}, 0, err
 	}
 	tries, failures := buckets("account", name, perAccount), buckets("address", throttle.Network(l.Address(r)), perAddress)
-	if d := l.knownDevice(r); u.ID != "" && d.ID != "" && slices.Contains(d.Users, u.ID) {
+	d := l.knownDevice(r)
+	known := u.ID != "" && d.ID != "" && slices.Contains(d.Users, u.ID)
+	if known {
 		tries, failures = buckets("device", d.ID+" "+string(u.ID), perDevice), nil
 	}
 	if wait, err = l.throttle.Allowed(ctx, failures...); err != nil || wait > 0 {
@@ -75,6 +79,11 @@ func (l *Login) verify(r *http.Request, name, secret string) (u storage.User, wa
 			return storage.User{}, 0, err
 		}
 		return u, 0, errWrong
+	}
+	if known {
+		if err := l.throttle.TakeBack(ctx, tries...); err != nil {
+			l.Log.Warn("a right password counts as a guess", "user", u.ID, "error", err)
+		}
 	}
 	if rehash {
 		l.rehash(ctx, u, secret)

@@ -94,6 +94,17 @@ func (t *Throttle) Count(ctx context.Context, buckets ...Bucket) error {
 	return nil
 }
 
+// TakeBack takes a try that Try let through out of each bucket again: it turned
+// out to be none of those that are limited.
+func (t *Throttle) TakeBack(ctx context.Context, buckets ...Bucket) error {
+	for _, b := range buckets {
+		if _, err := t.counters.Count(ctx, t.name(b), -1, t.now(), b.Limit.Window); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (t *Throttle) count(ctx context.Context, b Bucket, now time.Time) (storage.Tally, error) {
 	return t.counters.Count(ctx, t.name(b), 1, now, b.Limit.Window)
 }

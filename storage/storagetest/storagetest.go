@@ -610,6 +610,9 @@ func testCount(t *testing.T, s storage.Store, open Opener) {
 	same(t, tally("k", 0, now.Add(59*time.Second)), storage.Tally{Current: 2 * racers})
 	same(t, tally("k", 1, now.Add(time.Minute)), storage.Tally{Current: 1, Previous: 2 * racers})
 	same(t, tally("k", 0, now.Add(2*time.Minute)), storage.Tally{Previous: 1})
+	same(t, tally("back", 2, now), storage.Tally{Current: 2})
+	same(t, tally("back", -1, now), storage.Tally{Current: 1})
+	same(t, tally("back", -1, now.Add(time.Minute)), storage.Tally{Current: -1, Previous: 1})
 	same(t, tally("other", 0, now), storage.Tally{})
 }
 
