@@ -19,7 +19,7 @@ const badAssertion = "The client_assertion is invalid, expired or was used befor
 
 // Bounds of an assertion: its size in bytes, and how long it may live.
 const (
-	maxAssertion     = 8 << 10
+	maxAssertion     = maxParameter // like every parameter of a pushed request
 	maxAssertionLife = 10 * time.Minute
 )
 

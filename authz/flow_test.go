@@ -411,3 +411,24 @@ func TestConfigIsChecked(t *testing.T) {
 		t.Errorf("%d problems, 4 expected: %v", n, c.Problems())
 	}
 }
+
+// TestPrefetchDoesNothing: a browser that fetches a page ahead has no click of
+// the person's for it.
+func TestPrefetchDoesNothing(t *testing.T) {
+	s := authztest.New(t)
+	b := s.Browser()
+	tokens := s.Redeem(b.Code("alice"))
+	for _, path := range []string{"/authorize?" + s.Authorization().Encode(), "/logout?id_token_hint=" + tokens.IDToken} {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", s.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Sec-Purpose", "prefetch;prerender")
+		if p := b.Send(r, "none"); p.StatusCode != http.StatusForbidden || p.Header.Get("Location") != "" {
+			t.Errorf("%.10s: %d %s", path, p.StatusCode, p.Header.Get("Location"))
+		}
+	}
+	if p := b.Authorize("prompt", "none"); p.Answer().Get("code") == "" {
+		t.Error("the person was signed out ahead of the click")
+	}
+}

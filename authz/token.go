@@ -177,6 +177,9 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 			tokens, err = s.provider.Token(r.Context(), t.request())
 		}
 	}
+	if errors.Is(err, provider.ErrClientChanged) { // once more, in the middle of this request
+		err = &oauth.Error{Code: oauth.TemporarilyUnavailable, Description: "The server can't do this now; try again.", Cause: err}
+	}
 	if err != nil {
 		s.refuseJSON(w, r, err)
 		return

@@ -3,12 +3,18 @@ package login
 import (
 	"fmt"
 	"net/http"
+	"strings"
 )
 
 // TopLevel refuses a page that would not be shown as a page of its own: in a
-// frame, by a script, as an image (Fetch Metadata). A browser that does not
-// send the headers is held off by frame-ancestors and CORP.
+// frame, by a script, as an image (Fetch Metadata), or ahead of the person's
+// click, who may never come: it would use up a request, or sign somebody out. A
+// browser that does not send the headers is held off by frame-ancestors and
+// CORP.
 func TopLevel(r *http.Request) error {
+	if purpose := r.Header.Get("Sec-Purpose"); strings.HasPrefix(purpose, "prefetch") {
+		return fmt.Errorf("Sec-Purpose %.20q, a person's click expected", purpose)
+	}
 	if mode := r.Header.Get("Sec-Fetch-Mode"); mode != "" && mode != "navigate" {
 		return fmt.Errorf("Sec-Fetch-Mode %.20q, navigate expected", mode)
 	}

@@ -198,7 +198,10 @@ func (l *Login) start(ctx context.Context, w http.ResponseWriter, r *http.Reques
 		err = l.Store.CreateSession(ctx, s)
 	}
 	if err == nil && old.ID != "" && old.User != u.ID {
-		err = l.Revoker.EndSession(ctx, old.ID, "somebody else signed in in this browser")
+		// One that was removed meanwhile has ended.
+		if err = l.Revoker.EndSession(ctx, old.ID, "somebody else signed in in this browser"); errors.Is(err, storage.ErrNotFound) {
+			err = nil
+		}
 	}
 	if err != nil {
 		return storage.Session{}, err

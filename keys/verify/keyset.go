@@ -88,7 +88,11 @@ func (s *keySet) find(ctx context.Context, id string) (*key, error) {
 		return nil, refuse("the key %.100q is not the issuer's", id)
 	}
 	s.tried = now
-	err := s.fetch(ctx)
+	// There is one fetch in ten seconds for everybody: who asked for it first
+	// can't call it off by going away.
+	fetching, cancel := context.WithTimeout(context.WithoutCancel(ctx), findFor)
+	err := s.fetch(fetching)
+	cancel()
 	s.fetching.Unlock()
 	if err != nil {
 		s.config.Log.Warn("the issuer's keys can't be fetched", "issuer", s.config.Issuer, "error", err)
@@ -98,6 +102,9 @@ func (s *keySet) find(ctx context.Context, id string) (*key, error) {
 	}
 	return nil, refuse("the key %.100q is not the issuer's", id)
 }
+
+// findFor bounds a fetch that a request waits for.
+const findFor = 5 * time.Second
 
 // refresh fetches the keys.
 func (s *keySet) refresh(ctx context.Context) error {

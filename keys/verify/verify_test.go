@@ -394,3 +394,22 @@ func FuzzVerify(f *testing.F) {
 func decodePart(jws string, part int) ([]byte, error) {
 	return base64.RawURLEncoding.DecodeString(strings.Split(jws, ".")[part])
 }
+
+// TestFetchOutlivesWhoAskedFirst: there is one fetch of the keys in ten seconds.
+// A stranger who asks for it and hangs up must not use it up.
+func TestFetchOutlivesWhoAskedFirst(t *testing.T) {
+	issuer := verifytest.New(t)
+	v, err := verify.New(t.Context(), verify.Config{Issuer: issuer.URL, Audience: "https://api.example.com", Development: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := issuer.Sign(issuer.AddKey("new", jose.ES256), map[string]any{"typ": "at+jwt"}, issuer.Claims(nil))
+	gone, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	if _, err := v.Verify(gone, token); err != nil {
+		t.Errorf("the first to come with a new key: %v", err)
+	}
+	if _, err := v.Verify(t.Context(), token); err != nil {
+		t.Errorf("the next: %v", err)
+	}
+}
