@@ -203,14 +203,19 @@ func (r *Revoker) EnableClient(ctx context.Context, id clients.ID) error {
 // ends its grants (see [clients.Client.EndsGrants]) they are announced, and next
 // begins a new epoch. It returns next as it was written.
 func (r *Revoker) ChangeClient(ctx context.Context, before, next clients.Client) (clients.Client, error) {
-	if before.EndsGrants(next) {
+	ends := before.EndsGrants(next)
+	if ends {
 		next.Epoch++
 		if err := r.announceClient(ctx, next, "changed"); err != nil {
 			return next, fmt.Errorf("change client: %w", err)
 		}
 	}
 	next.UpdatedAt = r.Now()
-	return next, r.Store.UpdateClient(ctx, next)
+	err := r.Store.UpdateClient(ctx, next)
+	if err == nil && ends {
+		r.Audit.Record(ctx, audit.Event{What: "client revoked", Client: next.ID, Reason: "it was changed in a way that ends its grants"})
+	}
+	return next, err
 }
 
 // RemoveClient removes the client; its grants are dead with it.

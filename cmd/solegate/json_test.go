@@ -137,6 +137,7 @@ func TestJSONInREADME(t *testing.T) {
 	run("key generate-master", "", "")
 	run("config check", "", "")
 	run("config show", "", "")
+	run("revoke", "", "", "--all")
 	run("store check", "", "")
 	run("store migrate", "", "", "--from", "solegate.db", "--to", "copy.db")
 	run("backup", "", "", "all.backup")
