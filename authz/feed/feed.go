@@ -313,9 +313,12 @@ func (h *Hub) take(list []storage.Event, next wire.Cursor) {
 		if !e.Until.After(now) {
 			continue // no token can be hit by it any more
 		}
-		m := h.message(wire.EventType, "-", wire.Span{To: wire.Cursor(e.Cursor)}, now)
-		m.doc.Events = []wire.Event{eventOf(e)}
-		if _, err := m.doc.Claims(wire.EventType); err != nil {
+		w := eventOf(e)
+		err := w.Valid()
+		if err == nil && w.ID == "" {
+			err = errors.New("it has no identifier")
+		}
+		if err != nil {
 			h.config.Log.Error("an event in the store can't be sent to any API; whatever it ends lives on there until it expires", "event", e.ID, "kind", string(e.Kind), "error", err)
 			continue
 		}
