@@ -43,7 +43,7 @@ func registerAPI(s *authztest.Server, id, audience string) *api {
 }
 
 // run runs the server until the test ends.
-func run(t *testing.T, s *authztest.Server) (stop func()) {
+func run(t testing.TB, s *authztest.Server) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

@@ -44,7 +44,9 @@ var floors = map[string]string{
 	"keys":                 "storage",
 	"authz/audit":          "clients storage",
 	"authz/throttle":       "storage",
-	"authz/revocation":     "authz/audit clients storage keys keys/verify/feed",
+	"authz/feed":           "keys/verify/feed storage",
+	"keys/verify/feed":     "keys/verify/internal/strict",
+	"authz/revocation":     "authz/audit clients keys keys/verify/feed storage",
 	"authz/backchannel":    "authz/audit authz/revocation clients keys storage",
 	"authz/provider":       "authz/audit authz/oauth authz/revocation clients keys storage",
 	"authz/login":          "authz/audit authz/login/password authz/pages authz/revocation authz/throttle clients storage",
@@ -56,6 +58,8 @@ var floors = map[string]string{
 
 	"keys/verify":                 "keys/verify/dpop keys/verify/feed keys/verify/reports keys/verify/internal/strict",
 	"keys/verify/dpop":            "keys/verify/internal/strict",
+	"keys/verify/guard":           "keys/verify keys/verify/dpop",
+	"keys/verify/reports":         "keys/verify/dpop keys/verify/internal/strict",
 	"keys/verify/internal/strict": "",
 }
 

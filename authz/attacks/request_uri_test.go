@@ -132,6 +132,7 @@ func TestSmuggledBesideTheRequestURI(t *testing.T) {
 		"resource", "https://reports.example.com", "response_mode", "fragment", "response_type", "token", "request", "x", "id_token_hint", "x", "client_secret", "x",
 	}
 	b := s.Browser()
+	b.Code("alice") // signed in, whichever comes first
 	for name, end := range map[string]func(string) authztest.Page{
 		"as a GET": func(uri string) authztest.Page { return finish(b, uri, smuggled...) },
 		"as a form post": func(uri string) authztest.Page {

@@ -213,3 +213,29 @@ func memory() uint64 {
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
 }
+
+// TestFirstStreamOfAnAudience: nobody followed for it yet, and more happened
+// since the reader's place than is kept for streams. It is not told that nothing
+// is missing.
+func TestFirstStreamOfAnAudience(t *testing.T) {
+	w := newWorld(t, func(c *feed.Config) { c.Backlog = 4 })
+	w.append(w.event(orders))
+	r := w.reader(orders)
+	r.snapshot()
+	for range 10 {
+		w.append(w.event(orders))
+	}
+	if r.connect() {
+		r.until(5)
+		t.Fatalf("the stream goes on with %q", r.subjects)
+	}
+	fresh := w.reader(orders)
+	if fresh.connect() {
+		t.Error("from the beginning it goes on in the middle")
+	}
+	r.snapshot()
+	if !r.connect() {
+		t.Errorf("after the snapshot: %d", r.status)
+	}
+	same(t, r.subjects, numbers(to(11)...))
+}

@@ -177,6 +177,9 @@ func (m *Message) fits(typ string) error {
 
 func name(s string) bool { return s != "" && len(s) <= maxName && utf8.ValidString(s) }
 
+// Valid says what keeps the event from being sent, or nil.
+func (e *Event) Valid() error { return e.fits() }
+
 // fits says what keeps the event from being sent. A kind that is not known is
 // one of a later server.
 func (e *Event) fits() error {
