@@ -129,6 +129,7 @@ func TestA2CopyWatchesTheWindow(t *testing.T) {
 	w.signedIn(b)
 	b.openApp(w.CopyURL)
 	b.eval(`(window.told = [], addEventListener("message", (e) => told.push(String(e.data))))`)
+	history := b.eval(`String(history.length)`)
 	b.press("Open the login page in a pop-up")
 	// The user is signed in, so the pop-up goes to the genuine app at once.
 	popup := b.other(w.SPAURL)
@@ -142,6 +143,9 @@ func TestA2CopyWatchesTheWindow(t *testing.T) {
 	b.fails("Open the login page in a pop-up")
 	if told := b.eval(`JSON.stringify(told) + JSON.stringify(performance.getEntries().map((e) => e.name))`); strings.Contains(told, "code=") {
 		t.Errorf("the copy learned %s", told)
+	}
+	if now := b.eval(`String(history.length)`); now != history {
+		t.Errorf("the copy's history has %s entries, %s before: it counts what the login does", now, history)
 	}
 }
 
@@ -160,6 +164,24 @@ func TestA3CopyFramesTheLogin(t *testing.T) {
 					t.Errorf("%s is shown in a frame (%s)", at, sandbox)
 				}
 			}
+		}
+	}
+	// A frame inside a frame: the one between is nobody's to ask.
+	for _, path := range []string{"/login", "/consent", "/authorize?client_id=notes-spa"} {
+		b.eval(`(() => { const frame = document.createElement("iframe"); window.loaded = false; frame.onload = () => { loaded = true }; frame.srcdoc = '<iframe src="` + w.AuthURL + path + `"></iframe>'; document.getElementById("stage").replaceChildren(frame); return 0 })()`)
+		b.waitFor(`window.loaded`)
+		inner := 0
+		for _, at := range b.frames() {
+			switch {
+			case at == "about:srcdoc":
+			case strings.HasPrefix(at, "chrome-error:"), strings.HasPrefix(at, "unreachable:"):
+				inner++
+			default:
+				t.Errorf("%s is shown in a frame inside a frame", at)
+			}
+		}
+		if inner != 1 {
+			t.Errorf("%s: %d refused frames inside the frame, 1 expected", path, inner)
 		}
 	}
 }
@@ -192,6 +214,20 @@ func TestA5CopyFetches(t *testing.T) {
 		if !strings.Contains(text, "CORS") {
 			t.Errorf("%s: %s", attempt, text)
 		}
+	}
+	// The rest of what a client asks for: nothing is read, and nothing done.
+	before := len(w.grants())
+	for _, path := range []string{"/token", "/par", "/revoke"} {
+		for _, header := range []string{``, `, DPoP: "x"`} { // with and without being asked first
+			b.eval(`(() => { window.got = ""; fetch("` + w.AuthURL + path + `", { method: "POST", headers: { "Content-Type": "application/x-www-form-urlencoded"` + header + ` }, body: "client_id=notes-spa&token=x" }).then(() => { got = "an answer" }, (e) => { got = e.name }); return 0 })()`)
+			b.waitFor(`window.got`)
+			if got := b.eval(`got`); got != "TypeError" {
+				t.Errorf("%s: the copy got %s", path, got)
+			}
+		}
+	}
+	if n := len(w.grants()); n != before {
+		t.Errorf("%d grants, %d before", n, before)
 	}
 }
 
