@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -331,19 +332,17 @@ func TestE28TimeTellsNothing(t *testing.T) {
 			*c.times = append(*c.times, time.Since(begin))
 		}
 	}
-	a, b := median(known), median(unknown)
+	// What else the machine does only ever adds: the fast ones tell.
+	a, b := fast(known), fast(unknown)
 	if ratio := float64(a) / float64(b); ratio < 0.7 || ratio > 1.4 {
 		t.Errorf("a known account takes %s, an unknown one %s", a, b)
 	}
 }
 
-func median(d []time.Duration) time.Duration {
-	for i := range d {
-		for j := i; j > 0 && d[j] < d[j-1]; j-- {
-			d[j], d[j-1] = d[j-1], d[j]
-		}
-	}
-	return d[len(d)/2]
+// fast is what a tenth of the times is below.
+func fast(d []time.Duration) time.Duration {
+	slices.Sort(d)
+	return d[len(d)/10]
 }
 
 func TestE29LoginFlood(t *testing.T) {
