@@ -98,6 +98,10 @@ var (
 	appendText string
 	//go:embed script/sweep.lua
 	sweepText string
+	//go:embed script/enlist.lua
+	enlistText string
+	//go:embed script/case.lua
+	caseText string
 	//go:embed script/ready.lua
 	readyText string
 
@@ -121,5 +125,7 @@ var (
 	finishScript  = newScript("finish", finishText)
 	appendScript  = newScript("append", trimText, appendText)
 	sweepScript   = newScript("sweep", trimText, sweepText)
+	enlistScript  = newScript("enlist", enlistText)
+	caseScript    = newScript("case", caseText)
 	readyScript   = newScript("ready", readyText)
 )

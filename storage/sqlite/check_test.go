@@ -32,6 +32,10 @@ func TestCheckFinds(t *testing.T) {
 		{"INSERT INTO replays VALUES (x'0a', 1)", "DELETE FROM replays", `replay's key "0A": 1 bytes, 32 expected`},
 		{"INSERT INTO events VALUES (7, 1, x'7b')", "DELETE FROM events", `event "7": `},
 		{"INSERT INTO events VALUES (7, 1, CAST('{\"id\":\"x\",\"until\":\"2026-11-23T12:00:00Z\"}' AS BLOB))", "DELETE FROM events", `event that ends at "1": the column is another`},
+		{"INSERT INTO cases VALUES ('u', 1, 1, x'7b')", "DELETE FROM cases", `case "u": `},
+		{"INSERT INTO cases VALUES ('u', 0, 1, CAST('{\"user\":\"u\"}' AS BLOB))", "DELETE FROM cases", `case "u": case of user "u": it never expires`},
+		{"INSERT INTO cases VALUES ('u', 1795435200000000000, 1, CAST('{\"user\":\"w\",\"expires\":\"2026-11-23T12:00:00Z\"}' AS BLOB))", "DELETE FROM cases", `case's user "u": the column is another`},
+		{"INSERT INTO cases VALUES ('u', 1, 1, CAST('{\"user\":\"u\",\"expires\":\"2026-11-23T12:00:00Z\"}' AS BLOB))", "DELETE FROM cases", `case that expires at "1": the column is another`},
 		{"INSERT INTO key_ring VALUES (1, 1, x'00')", "DELETE FROM key_ring", `key ring "1": `},
 	} {
 		if _, err := db.Exec(c.damage); err != nil {

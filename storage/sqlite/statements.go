@@ -71,12 +71,19 @@ const (
 	stmtEvents
 	stmtEventsBegin
 
+	stmtCase
+	stmtCreateCase
+	stmtUpdateCase
+	stmtRemoveCase
+	stmtListCases
+
 	stmtSweepGrants
 	stmtSweepSessions
 	stmtSweepCounters
 	stmtSweepReplays
 	stmtSweepLogouts
 	stmtSweepEvents
+	stmtSweepCases
 
 	statementCount
 )
@@ -166,11 +173,18 @@ var texts = [statementCount]string{
 	// Whether the order begins behind a place.
 	stmtEventsBegin: "SELECT coalesce((SELECT min(seq) FROM events) > ?, false)",
 
+	stmtCase:       "SELECT version, data FROM cases WHERE user = ?",
+	stmtCreateCase: "INSERT INTO cases (user, expires, version, data) VALUES (?, ?, " + firstVersion + ", ?)",
+	stmtUpdateCase: "UPDATE cases SET data = ?, expires = ?, version = version + 1 WHERE user = ? AND version = ?",
+	stmtRemoveCase: "DELETE FROM cases WHERE user = ?",
+	stmtListCases:  "SELECT version, data FROM cases WHERE user > ? ORDER BY user LIMIT ?",
+
 	stmtSweepGrants:   "DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE expires <= ?1 AND (redeemed_at <> 0 OR code_expires <= ?1 - 3600000000000) LIMIT ?2)",
 	stmtSweepSessions: "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires <= ? LIMIT ?)",
 	stmtSweepCounters: "DELETE FROM counters WHERE (key, length, part) IN (SELECT key, length, part FROM counters WHERE expires <= ? LIMIT ?)",
 	stmtSweepReplays:  "DELETE FROM replays WHERE key IN (SELECT key FROM replays WHERE expires <= ? LIMIT ?)",
 	stmtSweepLogouts:  "DELETE FROM logouts WHERE (session, client) IN (SELECT session, client FROM logouts WHERE expires <= ? LIMIT ?)",
+	stmtSweepCases:    "DELETE FROM cases WHERE user IN (SELECT user FROM cases WHERE expires <= ? LIMIT ?)",
 	// From the begin of the order to the first that is needed, and never the last
 	// one: a reader whose event is behind that must learn that it was lost.
 	stmtSweepEvents: "DELETE FROM events WHERE seq < (SELECT max(seq) FROM events) AND seq < (SELECT coalesce(min(CASE WHEN until > ?1 THEN seq END), max(seq) + 1) FROM (SELECT seq, until FROM events ORDER BY seq LIMIT ?2))",

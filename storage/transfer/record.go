@@ -21,6 +21,7 @@ type record struct {
 	Grant          *storage.Grant          `json:"grant,omitempty"`
 	Logout         *storage.Logout         `json:"logout,omitempty"`
 	Events         []storage.Event         `json:"events,omitempty"` // a page of them, in their order
+	Case           *storage.Case           `json:"case,omitempty"`
 	KeyRing        *storage.KeyRing        `json:"key_ring,omitempty"`
 }
 
@@ -41,6 +42,8 @@ func (r record) which(c *Count) (string, *int64) {
 		return fmt.Sprintf("logout of session %s at client %s", r.Logout.Session, r.Logout.Client), &c.Logouts
 	case len(r.Events) > 0:
 		return fmt.Sprintf("events from %s on", r.Events[0].ID), &c.Events
+	case r.Case != nil:
+		return "case of user " + string(r.Case.User), &c.Cases
 	}
 	return "key ring", &c.KeyRings
 }
@@ -50,7 +53,7 @@ func (r record) size() int64 { return max(1, int64(len(r.Events))) }
 
 // empty reports whether it is none.
 func (r record) empty() bool {
-	return r.Client == nil && r.ResourceServer == nil && r.User == nil && r.Session == nil && r.Grant == nil && r.Logout == nil && len(r.Events) == 0 && r.KeyRing == nil
+	return r.Client == nil && r.ResourceServer == nil && r.User == nil && r.Session == nil && r.Grant == nil && r.Logout == nil && len(r.Events) == 0 && r.Case == nil && r.KeyRing == nil
 }
 
 func (r record) String() string {
@@ -80,16 +83,24 @@ func put(ctx context.Context, s storage.Store, r record, there *eventIndex, now 
 			return err
 		}
 		return s.AppendEvents(ctx, missing, now)
+	case r.Case != nil:
+		c := *r.Case
+		c.Version = 0
+		return existing(s.PutCase(ctx, c))
 	case r.KeyRing != nil:
 		ring := *r.KeyRing
 		ring.Version = 0
-		err := s.PutKeyRing(ctx, ring)
-		if errors.Is(err, storage.ErrConflict) {
-			return storage.ErrExists
-		}
-		return err
+		return existing(s.PutKeyRing(ctx, ring))
 	}
 	return errors.New("an empty record")
+}
+
+// existing is storage.ErrExists where there was to be none yet.
+func existing(err error) error {
+	if errors.Is(err, storage.ErrConflict) {
+		return storage.ErrExists
+	}
+	return err
 }
 
 // putLogout answers storage.ErrExists like the others: adding one that is there
@@ -141,6 +152,9 @@ func get(ctx context.Context, s storage.Store, r record, there *eventIndex) (fou
 			err = storage.ErrNotFound
 		}
 		found.Events = r.Events
+	case r.Case != nil:
+		c, e := s.Case(ctx, r.Case.User)
+		found.Case, err = &c, e
 	default:
 		ring, e := s.KeyRing(ctx)
 		found.KeyRing, err = &ring, e

@@ -30,12 +30,13 @@ type Count struct {
 	Grants          int64 `json:"grants"`
 	Logouts         int64 `json:"logouts"`
 	Events          int64 `json:"events"`
+	Cases           int64 `json:"cases"`
 	KeyRings        int64 `json:"key_rings"`
 }
 
 // Total is the sum.
 func (c Count) Total() int64 {
-	return c.Clients + c.ResourceServers + c.Users + c.Sessions + c.Grants + c.Logouts + c.Events + c.KeyRings
+	return c.Clients + c.ResourceServers + c.Users + c.Sessions + c.Grants + c.Logouts + c.Events + c.Cases + c.KeyRings
 }
 
 func (c *Count) add(r record) {
@@ -115,6 +116,15 @@ func read(ctx context.Context, s storage.Store, now time.Time, visit func(record
 	if err != nil {
 		return err
 	}
+	err = all(ctx, s.ListCases, func(c storage.Case) string { return string(c.User) }, func(c storage.Case) error {
+		if !now.Before(c.Expires) {
+			return nil
+		}
+		return visit(record{Case: &c})
+	})
+	if err != nil {
+		return err
+	}
 	err = s.EachLogout(ctx, func(l storage.Logout) error {
 		if !now.Before(l.Expires) {
 			return nil
@@ -187,8 +197,12 @@ func empty(ctx context.Context, s storage.Store) error {
 	if len(events) > 0 {
 		return ErrNotEmpty
 	}
+	cases, err := s.ListCases(ctx, one)
+	if err != nil {
+		return err
+	}
 	_, err = s.KeyRing(ctx)
-	if err == nil || len(users)+len(registered)+len(servers) > 0 {
+	if err == nil || len(cases)+len(users)+len(registered)+len(servers) > 0 {
 		return ErrNotEmpty
 	}
 	if !errors.Is(err, storage.ErrNotFound) {
@@ -330,6 +344,7 @@ func each(o Options, source func(visit func(record) error) error, do func(record
 func (c *Count) load() Count {
 	return Count{
 		atomic.LoadInt64(&c.Clients), atomic.LoadInt64(&c.ResourceServers), atomic.LoadInt64(&c.Users),
-		atomic.LoadInt64(&c.Sessions), atomic.LoadInt64(&c.Grants), atomic.LoadInt64(&c.Logouts), atomic.LoadInt64(&c.Events), atomic.LoadInt64(&c.KeyRings),
+		atomic.LoadInt64(&c.Sessions), atomic.LoadInt64(&c.Grants), atomic.LoadInt64(&c.Logouts), atomic.LoadInt64(&c.Events),
+		atomic.LoadInt64(&c.Cases), atomic.LoadInt64(&c.KeyRings),
 	}
 }
