@@ -231,6 +231,7 @@ type Store interface {
 	Replays
 	Logouts
 	Events
+	Audit
 
 	// Ready answers nil when the store can read and write now.
 	Ready(ctx context.Context) error
@@ -238,7 +239,8 @@ type Store interface {
 	// Sweep removes at most limit records that nothing can need at now:
 	// grants past Expires (and codes never redeemed past CodeExpires by an
 	// hour), sessions past Expires, counters of past windows, what Once
-	// remembers, logouts and events past their time. It returns
+	// remembers, logouts and events past their time, lines at the begin of the
+	// audit log as [Audit] says. It returns
 	// how many; fewer than limit means that nothing is left. The space is reused.
 	// An engine that removes records when their time has come, by a clock of
 	// its own, leaves it nothing to do.
