@@ -232,6 +232,7 @@ type Store interface {
 	Logouts
 	Events
 	Cases
+	Audit
 
 	// Ready answers nil when the store can read and write now.
 	Ready(ctx context.Context) error
@@ -239,10 +240,10 @@ type Store interface {
 	// Sweep removes at most limit records that nothing can need at now:
 	// grants past Expires (and codes never redeemed past CodeExpires by an
 	// hour), sessions past Expires, counters of past windows, what Once
-	// remembers, logouts, events and cases past their time. It returns how
-	// many; fewer than limit means that nothing is left. The space is reused.
-	// An engine that removes records when their time has come, by a clock of
-	// its own, leaves it nothing to do.
+	// remembers, logouts, events and cases past their time, lines at the begin of
+	// the audit log as [Audit] says. It returns how many; fewer than limit means
+	// that nothing is left. The space is reused. An engine that removes records
+	// when their time has come, by a clock of its own, leaves it nothing to do.
 	Sweep(ctx context.Context, now time.Time, limit int) (int, error)
 
 	// Check reads everything that is stored and calls problem, with a line of

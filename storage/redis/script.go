@@ -102,6 +102,10 @@ var (
 	enlistText string
 	//go:embed script/case.lua
 	caseText string
+	//go:embed script/audit.lua
+	auditText string
+	//go:embed script/sweepaudit.lua
+	sweepAuditText string
 	//go:embed script/ready.lua
 	readyText string
 
@@ -127,5 +131,8 @@ var (
 	sweepScript   = newScript("sweep", trimText, sweepText)
 	enlistScript  = newScript("enlist", enlistText)
 	caseScript    = newScript("case", caseText)
+	auditScript   = newScript("audit", auditText)
 	readyScript   = newScript("ready", readyText)
+
+	sweepAuditScript = newScript("sweepaudit", sweepAuditText)
 )

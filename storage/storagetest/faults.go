@@ -145,6 +145,9 @@ func (f *faulty) PutCase(ctx context.Context, c storage.Case) error {
 func (f *faulty) RemoveCase(ctx context.Context, u storage.UserID) error {
 	return f.do(ctx, "RemoveCase", func() error { return f.Store.RemoveCase(ctx, u) })
 }
+func (f *faulty) AppendAudit(ctx context.Context, after storage.AuditHead, lines []storage.AuditLine) error {
+	return f.do(ctx, "AppendAudit", func() error { return f.Store.AppendAudit(ctx, after, lines) })
+}
 func (f *faulty) AddLogouts(ctx context.Context, list []storage.Logout) error {
 	return f.do(ctx, "AddLogouts", func() error { return f.Store.AddLogouts(ctx, list) })
 }

@@ -20,8 +20,9 @@ type record struct {
 	Session        *storage.Session        `json:"session,omitempty"`
 	Grant          *storage.Grant          `json:"grant,omitempty"`
 	Logout         *storage.Logout         `json:"logout,omitempty"`
-	Events         []storage.Event         `json:"events,omitempty"` // a page of them, in their order
 	Case           *storage.Case           `json:"case,omitempty"`
+	Events         []storage.Event         `json:"events,omitempty"` // a page of them, in their order
+	Audit          []storage.AuditLine     `json:"audit,omitempty"`  // likewise
 	KeyRing        *storage.KeyRing        `json:"key_ring,omitempty"`
 }
 
@@ -44,16 +45,21 @@ func (r record) which(c *Count) (string, *int64) {
 		return fmt.Sprintf("events from %s on", r.Events[0].ID), &c.Events
 	case r.Case != nil:
 		return "case of user " + string(r.Case.User), &c.Cases
+	case len(r.Audit) > 0:
+		return fmt.Sprintf("audit log from line %d on", r.Audit[0].Seq), &c.Audit
 	}
 	return "key ring", &c.KeyRings
 }
 
 // size is how many records it is.
-func (r record) size() int64 { return max(1, int64(len(r.Events))) }
+func (r record) size() int64 { return max(1, int64(len(r.Events)+len(r.Audit))) }
+
+// ordered reports whether it has its place behind the one before.
+func (r record) ordered() bool { return len(r.Events)+len(r.Audit) > 0 }
 
 // empty reports whether it is none.
 func (r record) empty() bool {
-	return r.Client == nil && r.ResourceServer == nil && r.User == nil && r.Session == nil && r.Grant == nil && r.Logout == nil && len(r.Events) == 0 && r.Case == nil && r.KeyRing == nil
+	return r.Client == nil && r.ResourceServer == nil && r.User == nil && r.Session == nil && r.Grant == nil && r.Logout == nil && r.Case == nil && !r.ordered() && r.KeyRing == nil
 }
 
 func (r record) String() string {
@@ -87,6 +93,8 @@ func put(ctx context.Context, s storage.Store, r record, there *eventIndex, now 
 		c := *r.Case
 		c.Version = 0
 		return existing(s.PutCase(ctx, c))
+	case len(r.Audit) > 0:
+		return putAudit(ctx, s, r.Audit)
 	case r.KeyRing != nil:
 		ring := *r.KeyRing
 		ring.Version = 0
@@ -155,6 +163,8 @@ func get(ctx context.Context, s storage.Store, r record, there *eventIndex) (fou
 	case r.Case != nil:
 		c, e := s.Case(ctx, r.Case.User)
 		found.Case, err = &c, e
+	case len(r.Audit) > 0:
+		found.Audit, err = getAudit(ctx, s, r.Audit)
 	default:
 		ring, e := s.KeyRing(ctx)
 		found.KeyRing, err = &ring, e
