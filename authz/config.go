@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/login/password"
 	"github.com/solegate/solegate/keys"
 	"github.com/solegate/solegate/storage"
@@ -49,6 +50,10 @@ type Config struct {
 	// nothing happens says so: 5 seconds if zero, a minute at most. APIs take a
 	// stream that is silent for longer for a broken one.
 	FeedHeartbeat time.Duration
+
+	// Audit is the audit log, which [Server.Run] seals and closes; with nil its
+	// lines are in Log alone.
+	Audit *audit.Log
 
 	// Log takes what happened; nil discards it.
 	Log *slog.Logger
