@@ -24,6 +24,8 @@ const (
 	Changed = "policy changed"
 	// Dismissed is what an operator dismissed before it was done.
 	Dismissed = "dismissed"
+	// Late is what a server died over, and would be over by now.
+	Late = "too late"
 	// Gone is what came too late: the account was removed.
 	Gone = "account removed"
 )
@@ -205,9 +207,10 @@ func (p *Policy) holds(c *storage.Case, u *storage.User, is standing, r *Rule, r
 				return true
 			}
 		case "":
-			// Whether a suspension or a throttle is in force is for the account
-			// to say: an operator may have lifted it.
-			if own && !Action(d.Action).lasts() && goes(d, p, now) {
+			// The account says whether a suspension or a throttle is still
+			// there: an operator may have lifted it.
+			there := !Action(d.Action).lasts() || d.Action == string(Suspend) && is.suspended || d.Action == string(Throttle) && is.throttled
+			if own && there && goes(d, p, now) {
 				return true
 			}
 		}
