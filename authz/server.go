@@ -296,6 +296,9 @@ func (c *Config) Problems() []Problem {
 	if n := c.SuspendedNotice; !utf8.ValidString(n) || utf8.RuneCountInString(n) > maxNotice || strings.ContainsFunc(n, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		problems = append(problems, Problem{"abuse.notice", fmt.Sprintf("a line of at most %d printable characters is expected", maxNotice)})
 	}
+	for _, p := range c.Abuse.Problems() {
+		problems = append(problems, Problem{"abuse." + p.Setting, p.Text})
+	}
 	l := &c.Lifetimes
 	for _, d := range []struct {
 		name           string

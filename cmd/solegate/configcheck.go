@@ -104,6 +104,7 @@ func (c *configuration) authz() authz.Config {
 		TrustedProxies:     c.TrustedProxies,
 		LogoutNetworks:     c.BackchannelLogout.AllowNetworks,
 		SuspendedNotice:    c.Abuse.Notice,
+		Abuse:              c.policy(),
 	}
 }
 
@@ -157,8 +158,9 @@ func (c *configuration) checkServer() {
 	}
 	az := c.authz()
 	for _, p := range az.Problems() {
-		c.mistakef(p.Setting, "%s", p.Text)
+		c.wrongSetting(p.Setting, p.Text)
 	}
+	c.checkAbuse()
 	c.checkShared()
 	switch {
 	case c.MasterKey != "" && c.MasterKeyFile != "":
