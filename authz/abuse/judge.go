@@ -223,7 +223,8 @@ func (j *Judge) consider(ctx context.Context, id storage.UserID, in *incoming) e
 		return j.settle(ctx, &u, &next, func(d storage.Decision) bool {
 			// Another server is about to do what it decided a moment ago, unless
 			// it has failed and this is the batch again.
-			return changed && d.At.Equal(now) || in != nil && !changed || now.Sub(d.At) > stuck
+			fresh := !slices.ContainsFunc(c.Decisions, func(x storage.Decision) bool { return x.Rule == d.Rule && x.At.Equal(d.At) })
+			return fresh || in != nil && !changed || now.Sub(d.At) > stuck
 		})
 	}
 }
