@@ -56,8 +56,8 @@ type Config struct {
 	Abuse abuse.Policy
 
 	// FeedHeartbeat is how often a stream of the revocation feed on which
-	// nothing happens says so: 5 seconds if zero, a minute at most. APIs take a
-	// stream that is silent for longer for a broken one.
+	// nothing happens says so: 5 seconds if zero, a minute at most. An API takes
+	// a stream that is silent for two thirds of its StaleAfter for a broken one.
 	FeedHeartbeat time.Duration
 
 	// Log takes what happened; nil discards it.

@@ -137,6 +137,10 @@ func (p *Policy) take(c *storage.Case, in *incoming, now time.Time) bool {
 	return true
 }
 
+// maxNamed is how many resource servers a decision names: enough for anybody, and
+// within [storage.MaxBecause].
+const maxNamed = 8
+
 // met reports whether enough resource servers have each reported enough, and
 // says it in words.
 func (p *Policy) met(c *storage.Case, r *Rule, now time.Time) (bool, string) {
@@ -153,6 +157,9 @@ func (p *Policy) met(c *storage.Case, r *Rule, now time.Time) (bool, string) {
 		return false, ""
 	}
 	slices.Sort(enough)
+	if n := len(enough) - maxNamed; n > 0 {
+		enough = append(enough[:maxNamed], fmt.Sprintf("and %d more", n))
+	}
 	what := "reports"
 	if r.Kind != "" {
 		what = string(r.Kind)

@@ -84,8 +84,8 @@ func FuzzDecide(f *testing.F) {
 func within(t *testing.T, w *world) {
 	t.Helper()
 	c := w.c
-	if len(c.Evidence) > storage.MaxEvidence || len(c.Tallies) > storage.MaxTallies || len(c.Decisions) > storage.MaxDecisions || len(c.Batches) > storage.MaxBatches {
-		t.Fatalf("beyond its bounds: %d evidence, %d tallies, %d decisions, %d batches", len(c.Evidence), len(c.Tallies), len(c.Decisions), len(c.Batches))
+	if err := c.Bounded(); err != nil && !c.UpdatedAt.IsZero() {
+		t.Fatal(err)
 	}
 	for _, x := range c.Tallies {
 		if x.Current < 0 || x.Previous < 0 || estimate(x, w.policy.rule(x.Rule).Within, w.now) < 0 {

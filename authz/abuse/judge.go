@@ -187,13 +187,16 @@ func (j *Judge) consider(ctx context.Context, id storage.UserID, in *incoming) e
 		if err != nil {
 			return fmt.Errorf("read the case: %w", err)
 		}
+		now := j.Now()
+		if !c.Expires.IsZero() && !now.Before(c.Expires) { // and not yet swept
+			c = storage.Case{User: id, Version: c.Version}
+		}
 		u, err := j.Store.User(ctx, id)
 		if errors.Is(err, storage.ErrNotFound) {
 			return nil // removed a moment ago
 		} else if err != nil {
 			return fmt.Errorf("read the account: %w", err)
 		}
-		now := j.Now()
 		room := true
 		if capped(&c) {
 			wait, err := j.throttle.Allowed(ctx, j.cap())

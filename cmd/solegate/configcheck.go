@@ -105,6 +105,7 @@ func (c *configuration) authz() authz.Config {
 		LogoutNetworks:     c.BackchannelLogout.AllowNetworks,
 		SuspendedNotice:    c.Abuse.Notice,
 		Abuse:              c.policy(),
+		FeedHeartbeat:      c.FeedHeartbeat,
 	}
 }
 
@@ -161,6 +162,9 @@ func (c *configuration) checkServer() {
 		c.wrongSetting(p.Setting, p.Text)
 	}
 	c.checkAbuse()
+	if h := c.FeedHeartbeat; h >= 0 && h < time.Second {
+		c.mistakef("feed_heartbeat", "%s is not between 1s and 1m", h)
+	}
 	c.checkShared()
 	switch {
 	case c.MasterKey != "" && c.MasterKeyFile != "":
