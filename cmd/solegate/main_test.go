@@ -39,11 +39,12 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("SOLEGATE_PASSWORD_MEMORY", "8192") // quick
 			e.Setenv("SOLEGATE_PASSWORD_TIME", "1")
+			e.Setenv("LONG", strings.Repeat("long ", 200))
 			e.Setenv("PORT", freePort(t))
 			e.Setenv("REDIS", fmt.Sprintf("redis://%s?prefix=script%d:", redis.Addr, scripts.Add(1)))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor, "exits": exits, "capture": capture},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor, "exits": exits, "capture": capture, "misuse": misuses},
 	})
 }
 
