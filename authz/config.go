@@ -45,6 +45,14 @@ type Config struct {
 	// are told of a logout, and in development mode loopback.
 	LogoutNetworks []netip.Prefix
 
+	// Admin serves the operator's API (see package admin) under /admin, to
+	// access tokens of operators: off by default.
+	Admin bool
+
+	// AdminMaxAge is how long ago an operator may have logged in: an hour if
+	// zero, a day at most.
+	AdminMaxAge time.Duration
+
 	// FeedHeartbeat is how often a stream of the revocation feed on which
 	// nothing happens says so: 5 seconds if zero, a minute at most. APIs take a
 	// stream that is silent for longer for a broken one.

@@ -21,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/solegate/solegate/authz/admin"
 	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/backchannel"
 	"github.com/solegate/solegate/authz/feed"
@@ -50,6 +51,8 @@ type Server struct {
 	revoker  *revocation.Revoker
 	feed     *feed.Hub
 	logouts  *backchannel.Sender
+	admin    *admin.API
+	turns    admin.Turns              // of operators
 	nonces   *dpop.Nonces             // the same at every server of the store
 	recent   recent                   // clients that asked for tokens a moment ago
 	metadata document                 // prepared
@@ -102,6 +105,10 @@ func New(_ context.Context, c Config) (*Server, error) {
 	}); err != nil {
 		return nil, err
 	}
+	s.admin = admin.New(admin.Config{
+		Issuer: c.Issuer, Store: c.Store, Ring: c.Ring, Revoker: s.revoker,
+		UserName: login.NormalizeName, RequestID: s.requestID, Log: c.Log, Now: c.Now,
+	})
 	s.metadata = s.prepareMetadata()
 	s.routes()
 	return s, nil
@@ -137,6 +144,11 @@ func (s *Server) routes() {
 	handle("POST /feed", s.feedStream)
 	handle("GET /feed/snapshot", s.feedSnapshot)
 	handle("POST /feed/snapshot", s.feedSnapshot)
+
+	if s.Admin {
+		handle(admin.Path, s.administer)
+		handle(admin.Path+"/", s.administer)
+	}
 
 	handle("GET /.well-known/openid-configuration", s.serveMetadata)
 	handle("GET /.well-known/oauth-authorization-server", s.serveMetadata)
@@ -283,6 +295,12 @@ func (c *Config) Problems() []Problem {
 	}
 	if c.FeedHeartbeat < 0 || c.FeedHeartbeat > time.Minute {
 		problems = append(problems, Problem{"feed_heartbeat", fmt.Sprintf("%s is not between 1s and 1m", c.FeedHeartbeat)})
+	}
+	if c.AdminMaxAge == 0 {
+		c.AdminMaxAge = time.Hour
+	}
+	if c.AdminMaxAge < time.Minute || c.AdminMaxAge > 24*time.Hour {
+		problems = append(problems, Problem{"admin.max_age", fmt.Sprintf("%s is not between 1m and 24h", c.AdminMaxAge)})
 	}
 	l := &c.Lifetimes
 	for _, d := range []struct {
