@@ -19,3 +19,10 @@ var (
 	ParseBody  = parseBody
 	ParseQuery = parseQuery
 )
+
+// Remembered is how many operators are.
+func (t *Turns) Remembered() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.until)
+}

@@ -205,6 +205,7 @@ func testUsers(t *testing.T, s storage.Store, _ Opener) {
 	u := user("u1", "alice")
 	u.Block = &storage.Block{Reason: "spam", At: start, Until: start.Add(time.Hour)}
 	u.Consents = map[clients.ID][]string{"spa": {"openid", "email"}}
+	u.Admin = true
 	_, err := s.User(ctx, "u1")
 	want(t, err, storage.ErrNotFound)
 	_, err = s.UserByName(ctx, "alice")
