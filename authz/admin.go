@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -9,6 +10,18 @@ import (
 	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/oauth"
 )
+
+// adminProblems fills in the default of AdminMaxAge and says what is wrong with
+// it.
+func (c *Config) adminProblems() []Problem {
+	if c.AdminMaxAge == 0 {
+		c.AdminMaxAge = time.Hour
+	}
+	if c.AdminMaxAge < time.Minute || c.AdminMaxAge > 24*time.Hour {
+		return []Problem{{"admin.max_age", fmt.Sprintf("%s is not between 1m and 24h", c.AdminMaxAge)}}
+	}
+	return nil
+}
 
 // administer is the operator's API (see package admin) for access tokens of
 // operators. Only the Authorization header is looked at, never a cookie.

@@ -59,7 +59,9 @@ type answer struct {
 	Done    string   `json:"done"`
 	Clients int      `json:"clients"`
 	Users   int      `json:"users"`
-	Block   *storage.Block
+	// Block and Throttle are a user's.
+	Block    *storage.Block
+	Throttle *storage.Throttle
 	// Disabled is a client's.
 	Disabled bool `json:"disabled"`
 }
@@ -168,6 +170,16 @@ func TestEveryOperation(t *testing.T) {
 		t.Errorf("unblocked is %s", got.text)
 	}
 	live(false)
+
+	// What policy does is shown, and unblock lifts it.
+	check(t, w.Revoker.SuspendUser(t.Context(), w.User("alice").ID, "scraping", "20 reports", time.Time{}))
+	check(t, w.Revoker.ThrottleUser(t.Context(), w.User("alice").ID, storage.Throttle{Rule: "hammering", Reason: "100 reports", Every: time.Minute}))
+	if got := w.must("GET", "/admin/users/"+alice, ""); got.State != "suspended" || got.Block.Rule != "scraping" || got.Throttle == nil || got.Throttle.Rule != "hammering" {
+		t.Errorf("suspended is %s", got.text)
+	}
+	if got := w.must("POST", "/admin/users/"+alice+"/unblock", ""); got.State != "active" || got.Throttle != nil {
+		t.Errorf("unblocked is %s", got.text)
+	}
 
 	tokens = w.SignIn("alice")
 	if got := w.must("GET", "/admin/clients", ""); len(got.Items) != 1 || got.Items[0].ID != "spa" {

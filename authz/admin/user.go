@@ -16,8 +16,11 @@ type User struct {
 	Name        string         `json:"name"`
 	DisplayName string         `json:"display_name,omitempty"`
 	Email       string         `json:"email,omitempty"`
-	State       string         `json:"state"` // active or blocked
-	Block       *storage.Block `json:"block,omitempty"`
+	// State is active, blocked (by hand) or suspended (by policy).
+	State string         `json:"state"`
+	Block *storage.Block `json:"block,omitempty"`
+	// Throttle is there while policy slows the account down.
+	Throttle *storage.Throttle `json:"throttle,omitempty"`
 	// Admin is set for an operator.
 	Admin       bool      `json:"admin,omitempty"`
 	HasPassword bool      `json:"has_password"`
@@ -38,10 +41,16 @@ type Session struct {
 // ShowUser returns what operators see of u at now, without its sessions.
 func ShowUser(u storage.User, now time.Time) User {
 	state := "active"
-	if revocation.Blocked(u, now) {
+	switch {
+	case revocation.Suspended(u, now):
+		state = "suspended"
+	case revocation.Blocked(u, now):
 		state = "blocked"
 	}
-	return User{ID: u.ID, Name: u.Name, DisplayName: u.DisplayName, Email: u.Email, State: state, Block: u.Block, Admin: u.Admin,
+	if !revocation.Throttled(u, now) {
+		u.Throttle = nil
+	}
+	return User{ID: u.ID, Name: u.Name, DisplayName: u.DisplayName, Email: u.Email, State: state, Block: u.Block, Throttle: u.Throttle, Admin: u.Admin,
 		HasPassword: u.Password != "", CreatedAt: u.CreatedAt, UpdatedAt: u.UpdatedAt}
 }
 

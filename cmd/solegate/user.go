@@ -157,7 +157,14 @@ func (a *app) userShow(ctx context.Context, o *operator, u storage.User) error {
 		row("id\t%s", shown.ID)
 		row("state\t%s", shown.State)
 		if shown.Block != nil {
-			row("block\t%s, since %s, until %s", shown.Block.Reason, when(shown.Block.At), when(shown.Block.Until))
+			by := ""
+			if shown.Block.Rule != "" {
+				by = ", by rule " + shown.Block.Rule
+			}
+			row("block\t%s%s, since %s, until %s", shown.Block.Reason, by, when(shown.Block.At), when(shown.Block.Until))
+		}
+		if t := shown.Throttle; t != nil {
+			row("throttle\tone login and one refresh in each %s: %s, by rule %s, since %s, until %s", t.Every, t.Reason, t.Rule, when(t.At), when(t.Until))
 		}
 		row("display name\t%s", shown.DisplayName)
 		row("email\t%s", shown.Email)
