@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/login"
 	"github.com/solegate/solegate/authz/login/password"
 	"github.com/solegate/solegate/authz/revocation"
@@ -143,7 +144,8 @@ func (a *app) userAdd(cmd *cobra.Command, args []string) error {
 		} else if err != nil {
 			return err
 		}
-		return a.answer(showableUser(u), "User %s is added; tokens name it as %s.\n", u.Name, u.ID)
+		noted := o.note(ctx, audit.Event{What: "user added", User: u.ID})
+		return errors.Join(a.answer(showableUser(u), "User %s is added; tokens name it as %s.\n", u.Name, u.ID), noted)
 	})
 }
 
