@@ -78,6 +78,8 @@ type Event struct {
 	ResourceServer clients.ID `json:"resource_server,omitempty"`
 	// JKT is the thumbprint of the key that the token was bound to.
 	JKT string `json:"jkt,omitempty"`
+	// Rule is the name of the policy's rule that decided it, where one did.
+	Rule string `json:"rule,omitempty"`
 	// Reason says why, in words of ours.
 	Reason string `json:"reason,omitempty"`
 	// Request is the id that the error page showed.
@@ -235,6 +237,7 @@ func (e Event) attrs() []slog.Attr {
 	}
 	add("resource_server", string(e.ResourceServer))
 	add("jkt", e.JKT)
+	add("rule", e.Rule)
 	add("reason", e.Reason)
 	add("request", e.Request)
 	add("operator", e.Operator)
@@ -260,7 +263,7 @@ func (e Event) short(most int) Event {
 		return s
 	}
 	e.What, e.Key, e.RedirectURI, e.Origin, e.JKT = cut(e.What, most), cut(e.Key, most), cut(e.RedirectURI, most), cut(e.Origin, most), cut(e.JKT, most)
-	e.Request, e.Operator, e.Reason = cut(e.Request, most), cut(e.Operator, most), cut(e.Reason, 4*most)
+	e.Rule, e.Request, e.Operator, e.Reason = cut(e.Rule, most), cut(e.Request, most), cut(e.Operator, most), cut(e.Reason, 4*most)
 	e.Client, e.ResourceServer = clients.ID(cut(string(e.Client), most)), clients.ID(cut(string(e.ResourceServer), most))
 	e.User, e.Session, e.Grant = storage.UserID(cut(string(e.User), most)), storage.SessionID(cut(string(e.Session), most)), storage.GrantID(cut(string(e.Grant), most))
 	e.OtherAddresses = e.OtherAddresses[:min(len(e.OtherAddresses), maxAddresses)]

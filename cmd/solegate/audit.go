@@ -254,6 +254,7 @@ func (a *app) showLine(ctx context.Context, n *names, l audit.Line) error {
 	}
 	add("resource_server", string(l.ResourceServer), "")
 	add("jkt", l.JKT, "")
+	add("rule", l.Rule, "")
 	add("operator", l.Operator, "")
 	add("request", l.Request, "")
 	if l.Count > 0 {

@@ -87,7 +87,7 @@ func (a *app) resource() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := o.store.UpdateResourceServer(ctx, rs); err != nil {
+		if err := o.updateResource(ctx, rs); err != nil {
 			return err
 		}
 		noted := o.note(ctx, audit.Event{What: "resource server changed", ResourceServer: rs.ID})
@@ -110,7 +110,7 @@ func (a *app) resource() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := o.store.UpdateResourceServer(ctx, rs); err != nil {
+		if err := o.updateResource(ctx, rs); err != nil {
 			return err
 		}
 		return errors.Join(a.showCredential(rs, secret), o.note(ctx, audit.Event{What: "resource server changed", ResourceServer: rs.ID, Reason: "it has a new secret"}))
@@ -118,7 +118,7 @@ func (a *app) resource() *cobra.Command {
 	able := func(disabled bool, what string) func(*cobra.Command, context.Context, *operator, clients.ResourceServer) error {
 		return func(cmd *cobra.Command, ctx context.Context, o *operator, rs clients.ResourceServer) error {
 			rs.Disabled = disabled
-			if err := o.store.UpdateResourceServer(ctx, rs); err != nil {
+			if err := o.updateResource(ctx, rs); err != nil {
 				return err
 			}
 			return errors.Join(a.showResource(rs), o.note(ctx, audit.Event{What: what, ResourceServer: rs.ID}))
@@ -135,6 +135,15 @@ func (a *app) resource() *cobra.Command {
 	})
 	operatorFlags(register, list, show, update, rotate, disable, enable, remove)
 	return group("resource", "Give APIs a credential for introspection", register, list, show, update, rotate, disable, enable, remove)
+}
+
+// updateResource stores rs in the place of what was read before.
+func (o *operator) updateResource(ctx context.Context, rs clients.ResourceServer) error {
+	err := o.store.UpdateResourceServer(ctx, rs)
+	if errors.Is(err, storage.ErrConflict) {
+		return fmt.Errorf("resource server %s was changed by somebody else at this moment: look at it and try again", rs.ID)
+	}
+	return err
 }
 
 // resourceFlags puts the flags that were given into rs and checks what came of
