@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/solegate/solegate/authz/abuse"
+	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/login/password"
 	"github.com/solegate/solegate/keys"
 	"github.com/solegate/solegate/storage"
@@ -59,6 +60,10 @@ type Config struct {
 	// nothing happens says so: 5 seconds if zero, a minute at most. An API takes
 	// a stream that is silent for two thirds of its StaleAfter for a broken one.
 	FeedHeartbeat time.Duration
+
+	// Audit is the audit log, which [Server.Run] seals and closes; with nil its
+	// lines are in Log alone.
+	Audit *audit.Log
 
 	// Log takes what happened; nil discards it.
 	Log *slog.Logger

@@ -66,7 +66,7 @@ func New(_ context.Context, c Config) (*Server, error) {
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
-	s := &Server{Config: c, log: c.Log, audit: audit.New(c.Log), pages: pages.New()}
+	s := &Server{Config: c, log: c.Log, audit: c.Audit, pages: pages.New()}
 	queue := backchannel.NewQueue(c.Store, c.Log, c.Now)
 	s.revoker = revocation.New(revocation.Config{Store: c.Store, Audit: s.audit, TokenLife: c.Lifetimes.AccessToken, Notify: queue, Now: c.Now, Rand: c.Rand})
 	var err error
@@ -179,10 +179,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Run does the work between requests until ctx ends: it keeps the key ring's
-// schedule, sweeps what has expired, delivers logout tokens, does what
-// the policy decided and another server died over, and follows the store for the
-// revocation feed, whose streams end with it. It returns ctx's
-// error.
+// schedule, sweeps what has expired, delivers logout tokens, does what the policy
+// decided and a server died over, and follows the store for the revocation feed,
+// whose streams end with it. It seals the audit log, and closes it when all else
+// has ended: call it after the last request. It returns ctx's error.
 func (s *Server) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	work.Go(func() { s.Ring.Run(ctx) })
@@ -190,7 +190,12 @@ func (s *Server) Run(ctx context.Context) error {
 	work.Go(func() { s.feed.Run(ctx) })
 	work.Go(func() { s.logouts.Run(ctx) })
 	work.Go(func() { s.judge.Run(ctx) })
+	auditing, done := context.WithCancel(context.WithoutCancel(ctx))
+	var last sync.WaitGroup
+	last.Go(func() { s.audit.Run(auditing) })
 	work.Wait()
+	done()
+	last.Wait()
 	return ctx.Err()
 }
 
@@ -254,6 +259,9 @@ func (s *Server) client(ctx context.Context, id clients.ID) (clients.Client, err
 func (c *Config) complete() error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Audit == nil {
+		c.Audit = audit.New(audit.Config{Log: c.Log})
 	}
 	if c.Now == nil {
 		c.Now = time.Now

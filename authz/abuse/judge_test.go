@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/solegate/solegate/authz/abuse"
+	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/keys/verify/reports"
 	"github.com/solegate/solegate/storage"
 )
@@ -190,9 +191,9 @@ func TestDismiss(t *testing.T) {
 	}
 	c.report(10, "alice")
 	c.after(time.Second)
-	c.check(c.judge.Dismiss(t.Context(), "alice", "our own test"))
+	c.check(c.judge.Dismiss(audit.WithOperator(t.Context(), "cli:root"), "alice", "our own test"))
 	k := c.kase("alice")
-	if c.user("alice").Block != nil || abuse.Open(k) || c.log.lines(`msg="case dismissed"`, "our own test") != 1 {
+	if c.user("alice").Block != nil || abuse.Open(k) || c.log.lines(`msg="case dismissed"`, "our own test", "operator=cli:root") != 1 || k.Decisions[1].Operator != "cli:root" {
 		t.Errorf("%+v", k)
 	}
 	c.after(time.Second)
@@ -210,5 +211,21 @@ func TestDismiss(t *testing.T) {
 	c.check(c.judge.Dismiss(t.Context(), "bob", ""))
 	if c.user("bob").Block == nil {
 		t.Error("a block by hand was lifted")
+	}
+}
+
+// TestExpiredCaseIsForgotten: also if the store has not yet swept it.
+func TestExpiredCaseIsForgotten(t *testing.T) {
+	c := newCourt(t, rules(flood))
+	c.report(9, "alice")
+	c.after(90*24*time.Hour - time.Second)
+	c.report(1, "alice")
+	if k := c.kase("alice"); k.Reported != 10 || !k.Expires.Equal(c.clock().Add(90*24*time.Hour)) {
+		t.Errorf("%+v", k)
+	}
+	c.after(90 * 24 * time.Hour)
+	c.report(1, "alice")
+	if k := c.kase("alice"); k.Reported != 1 || len(k.Evidence) != 1 || !k.OpenedAt.Equal(c.clock()) {
+		t.Errorf("%+v", k)
 	}
 }

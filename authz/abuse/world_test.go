@@ -107,7 +107,7 @@ func (c *court) another(store storage.Store, p abuse.Policy) *abuse.Judge {
 		}
 		return fault(write)
 	})
-	lines := audit.New(log)
+	lines := audit.New(audit.Config{Log: log})
 	revoker := revocation.New(revocation.Config{Store: faulty, Audit: lines, Now: c.clock})
 	return abuse.New(abuse.Config{Store: faulty, Revoker: revoker, Audit: lines, Policy: p, Log: log, Now: c.clock})
 }

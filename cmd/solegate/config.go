@@ -77,6 +77,10 @@ type settings struct {
 		Level  string `yaml:"level" default:"info" doc:"debug, info, warn or error; the audit log is written at every level."`
 	} `yaml:"log"`
 
+	Audit struct {
+		Keep time.Duration `yaml:"keep" default:"2160h" doc:"How long a line of the audit log is kept; 0 for ever, and then all that comes after it, too."`
+	} `yaml:"audit"`
+
 	Runtime struct {
 		GCPercent   int    `yaml:"gc_percent" default:"300" doc:"How much the heap may grow between garbage collections (GOGC)."`
 		MemoryLimit string `yaml:"memory_limit" default:"512MiB" doc:"Above this the collector works harder whatever gc_percent says (GOMEMLIMIT); off for none."`
