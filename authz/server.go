@@ -179,10 +179,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Run does the work between requests until ctx ends: it keeps the key ring's
-// schedule, sweeps what has expired, delivers logout tokens, does what the policy
-// decided and a server died over, and follows the store for the revocation feed,
-// whose streams end with it. It seals the audit log, and closes it when all else
-// has ended: call it after the last request. It returns ctx's error.
+// schedule, sweeps what has expired, delivers logout tokens, does what the
+// policy decided and another server died over, and follows the store for the
+// revocation feed, whose streams end with it. It seals the audit log, and closes
+// it when all else has ended: call it after the last request. It returns ctx's
+// error.
 func (s *Server) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	work.Go(func() { s.Ring.Run(ctx) })
