@@ -48,6 +48,9 @@ func TestBatchThatComesAgain(t *testing.T) {
 				t.Errorf("%s: %s was reported %d times, %d expected, and is suspended: %t", name, id, k.Reported, n, c.user(id).Block != nil)
 			}
 		}
+		if n := c.log.lines(`msg="account reported"`); n != 3 {
+			t.Errorf("%s: %d accounts are said to be reported, 3 expected", name, n)
+		}
 		if n := c.log.lines(`msg="policy decided"`); n != 2 {
 			t.Errorf("%s: %d decisions are in the log, 2 expected", name, n)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/keys/verify/reports"
 	"github.com/solegate/solegate/storage"
+	"github.com/solegate/solegate/storage/storagetest"
 )
 
 func TestReportsSuspend(t *testing.T) {
@@ -148,6 +149,36 @@ func TestCapOverAllServers(t *testing.T) {
 	c.check(other.Report(t.Context(), notes, c.batch(10, "dave")))
 	if c.user("dave").Block == nil || suspended() != 3 {
 		t.Errorf("there is room, and dave is not suspended: %d", suspended())
+	}
+}
+
+// TestRoomThatAnotherTook: who is withheld once more is not told once more.
+func TestRoomThatAnotherTook(t *testing.T) {
+	p := rules(flood)
+	p.SuspendPerHour = 1
+	c := newCourt(t, p)
+	for _, name := range []string{"carol", "dave"} {
+		c.add(name)
+	}
+	other := c.another(c.open(), p)
+	c.report(10, "alice")
+	c.report(10, "bob")
+	c.after(130 * time.Minute) // there is room for one
+	taken := false
+	c.faults(func(write string) storagetest.Outcome {
+		if write == "PutCase" && !taken {
+			taken = true
+			c.check(other.Report(t.Context(), notes, c.batch(10, "carol")))
+		}
+		return storagetest.Outcome{}
+	})
+	c.report(10, "bob")
+	k := c.kase("bob")
+	if c.user("bob").Block != nil || c.user("carol").Block == nil || len(k.Decisions) != 1 || k.Decisions[0].Withheld != abuse.Cap {
+		t.Errorf("%+v", k.Decisions)
+	}
+	if n := c.log.lines("policy decided", "user=bob"); n != 1 {
+		t.Errorf("it is told %d times that bob is spared", n)
 	}
 }
 
