@@ -269,6 +269,7 @@ func (v *Verifier) check(ctx context.Context, keys *keys, token string, now time
 	case !slices.Contains(t.Audience, v.config.Audience):
 		return nil, nil, refuse("aud is %.200q, %q is expected", t.Audience, v.config.Audience)
 	}
+	t.keyID = k.id
 	return t, k, v.timely(t, now)
 }
 
