@@ -57,6 +57,9 @@ const (
 	maxLimit    = 64 // bytes of a name
 )
 
+// Validate returns what Limit would panic with.
+func (l Limit) Validate() error { return l.complete() }
+
 func (l *Limit) complete() error {
 	if l.Name == "" {
 		l.Name = "default"
