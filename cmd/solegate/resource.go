@@ -28,7 +28,7 @@ type resourceServer struct {
 }
 
 func (a *app) resource() *cobra.Command {
-	register := &cobra.Command{Use: "register", Short: "Give an API a credential of its own, for introspection", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	register := &cobra.Command{Use: "register", Short: "Give an API a credential of its own, for the feed, introspection and reports", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		return a.begin(cmd, func(ctx context.Context, o *operator) error {
 			rs := clients.ResourceServer{CreatedAt: time.Now(), UpdatedAt: time.Now()}
 			id, err := clients.NewID(rand.Reader)
@@ -129,7 +129,7 @@ func (a *app) resource() *cobra.Command {
 		return a.answer(map[string]string{"id": string(rs.ID), "done": "removed"}, "Resource server %s is removed.\n", rs.ID)
 	})
 	operatorFlags(register, list, show, update, rotate, disable, enable, remove)
-	return group("resource", "Give APIs a credential for introspection", register, list, show, update, rotate, disable, enable, remove)
+	return group("resource", "Give APIs a credential for the feed, introspection and reports", register, list, show, update, rotate, disable, enable, remove)
 }
 
 // resourceFlags puts the flags that were given into rs and checks what came of

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -52,6 +53,7 @@ type limits struct {
 	shared   Shared
 	log      *slog.Logger
 	clock    func() int64 // the time of the buckets
+	alone    atomic.Bool  // the last charge failed
 
 	mu     sync.Mutex // guards what follows
 	byName map[string]*limit
@@ -162,7 +164,15 @@ func (s *limits) share(ctx context.Context) {
 			s.log.Info("the limits of all replicas are charged again")
 		}
 		failing = err != nil
+		s.alone.Store(failing)
 	}
+}
+
+// stats counts what was done.
+func (s *limits) stats() LimitStats {
+	sum := s.buckets.stats()
+	sum.Alone = s.alone.Load()
+	return sum
 }
 
 // charge charges what was used since the last time. It reports false if there

@@ -16,7 +16,8 @@
 // handler to put it around, and [Verifier.Verify] only where there is no HTTP
 // request. The rest is optional: [Verifier.RequireLogin] where a login of this
 // morning is not enough, [Verifier.Limit] and [Verifier.Report] against accounts
-// that ask too much, [Verifier.CORS] when the app is on another origin than
+// that ask too much, [Verifier.Watch] to end a WebSocket with its token,
+// [Verifier.CORS] when the app is on another origin than
 // the API, [Verifier.Metadata] to tell clients where to log in (RFC 9728).
 //
 // # What is checked
@@ -104,11 +105,11 @@
 //
 // Without a feed, a token that was revoked before it expires passes until it
 // expires: its few minutes of life are the bound. With one, a request that was
-// let in goes on to its end: who serves streams or WebSockets must end them. A
-// machine that slept learns of what it missed when it wakes, up to a second
-// later. The allow-list of origins and the required
-// header (see [Config]) keep other people's pages from using a visitor's
-// browser; a program outside of a browser sends what it likes.
+// let in goes on to its end: who serves streams or WebSockets ends them when
+// [Verifier.Watch] says so. A machine that slept learns of what it missed when it
+// wakes, up to a second later. The allow-list of origins and the required header
+// (see [Config]) keep other people's pages from using a visitor's browser; a
+// program outside of a browser sends what it likes.
 //
 // The package needs the standard library and go-jose, nothing else.
 package verify

@@ -49,12 +49,15 @@
 //	s{USER}S    string  a session: times, record. Until Expires, and an hour.
 //	g{USER}S.G  string  a grant: head, record, reason. Until Expires, and an hour.
 //	t{KEY}W:P   string  a counter of window W, the Pth since the epoch. Two windows.
+//	q{0…63}KEY  string  a token bucket of a [Limiter]: when it is full again. Until then.
 //	x{KEY}      string  that something was used. As long as it could be again, and 20 seconds.
 //	{l}logouts  hash    logout tokens that are owed: attempts, times. Until the last Expires, and an hour.
 //	{l}due      zset    the same, by when they are due. As long.
 //	{e}events   stream  what stopped being valid, in order. For ever: each event goes by itself, see below.
 //
-// Each is written by the scripts in folder script, and by nothing else.
+// Each is written by the scripts in folder script, and by nothing else. A Limiter
+// touches its own keys only, and may be a user of Redis that can do nothing else:
+// ACL SETUSER guard … ~sg:q{* +eval +evalsha +get +set +time.
 //
 // # What crosses slots
 //
