@@ -195,7 +195,7 @@ func (v *Verifier) Ready() error {
 // Verify checks an access token that came without a request. A token that is
 // bound to a key is refused: there is no proof here. The error is an [*Error].
 func (v *Verifier) Verify(ctx context.Context, token string) (*Token, error) {
-	t, err := v.token(ctx, token)
+	t, err := v.token(ctx, token, v.config.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +207,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Token, error) {
 
 // token checks an access token, whether it is bound to a key or not: the
 // caller must look at JKT.
-func (v *Verifier) token(ctx context.Context, token string) (*Token, error) {
+func (v *Verifier) token(ctx context.Context, token string, now time.Time) (*Token, error) {
 	if len(token) > maxToken {
 		return nil, refuse("the token has %d bytes, at most %d are expected", len(token), maxToken)
 	}
@@ -215,7 +215,6 @@ func (v *Verifier) token(ctx context.Context, token string) (*Token, error) {
 	if err != nil {
 		return nil, &Error{Code: "temporarily_unavailable", Description: "The issuer's keys are not known yet.", Status: http.StatusServiceUnavailable, Cause: err}
 	}
-	now := v.config.Now()
 	sum := sha256.Sum256([]byte(token))
 	e := v.seen.get(sum)
 	if e != nil && keys.byID[e.key.id] == e.key {
