@@ -55,7 +55,7 @@ func newWorld(t *testing.T) *world {
 		return w.fault(write)
 	})
 	now := func() time.Time { return start }
-	w.revoker = revocation.New(revocation.Config{Store: faulty, Audit: audit.New(slog.New(slog.NewTextHandler(&w.log, nil))), TokenLife: life, Now: now})
+	w.revoker = revocation.New(revocation.Config{Store: faulty, Audit: audit.New(audit.Config{Log: slog.New(slog.NewTextHandler(&w.log, nil))}), TokenLife: life, Now: now})
 	master, err := keys.ParseMaster([]byte(authztest.MasterKey))
 	check(t, err)
 	w.ring, err = keys.Open(t.Context(), keys.Config{Store: faulty, Master: master, Algorithms: []keys.Algorithm{keys.ES256}, Now: now})
@@ -106,6 +106,12 @@ var ends = []struct {
 	{"BlockUser", "UpdateUser", func(ctx context.Context, w *world) error {
 		return w.revoker.BlockUser(ctx, "u", "what the operator typed", time.Time{})
 	}, storage.Event{Kind: storage.EventUser, Subject: "u", Epoch: 4, Reason: "blocked"}},
+	{"SuspendUser", "UpdateUser", func(ctx context.Context, w *world) error {
+		return w.revoker.SuspendUser(ctx, "u", "flood", "what the API typed", time.Time{})
+	}, storage.Event{Kind: storage.EventUser, Subject: "u", Epoch: 4, Reason: "blocked"}},
+	{"DemandLogin", "UpdateUser", func(ctx context.Context, w *world) error {
+		return w.revoker.DemandLogin(ctx, "u", "flood", "what the API typed")
+	}, storage.Event{Kind: storage.EventUser, Subject: "u", Epoch: 4, Reason: "revoked"}},
 	{"RevokeUser", "UpdateUser", func(ctx context.Context, w *world) error {
 		return w.revoker.RevokeUser(ctx, "u", "what the operator typed")
 	}, storage.Event{Kind: storage.EventUser, Subject: "u", Epoch: 4, Reason: "revoked"}},

@@ -26,7 +26,8 @@ const chargeSlots = 64
 // Limiter charges token buckets that several processes share, so that an account
 // has one limit at all of them. It is for what must not wait and can be lost:
 // nothing is lasting, nothing is tried again, and it needs no Redis that writes to
-// disk. It is safe for concurrent use.
+// disk. It touches no other keys, and may be a user that can't: ACL SETUSER guard on
+// >… ~sg:q{* +eval +evalsha +get +set +time. It is safe for concurrent use.
 type Limiter struct {
 	prefix  string
 	timeout time.Duration

@@ -83,6 +83,7 @@ func TestCopy(t *testing.T) {
 			}
 			owed(t, from, to)
 			hasEvents(t, to)
+			hasAudit(t, to)
 			if err := to.Once(t.Context(), once, start, start.Add(time.Minute)); err != nil {
 				t.Errorf("what was used once was moved: %v", err)
 			}
@@ -94,12 +95,25 @@ func TestCopy(t *testing.T) {
 				t.Errorf("again: %+v, %v", again, err)
 			}
 			hasEvents(t, to)
+			hasAudit(t, to)
 			// A target that was in use is told from one that was interrupted.
 			check(t, to.DeferLogout(t.Context(), "spa", "u3.s2", start.Add(time.Minute)))
 			if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now, Resume: true}); err == nil || !strings.Contains(err.Error(), "logout of session u3.s2 at client spa") {
 				t.Errorf("onto a target that sends logout tokens: %v", err)
 			}
 			check(t, to.FinishLogout(t.Context(), "spa", "u3.s2"))
+			c, err := to.Case(t.Context(), "u3")
+			check(t, err)
+			if c.Reported != 3 || len(c.Evidence) != 1 || c.Evidence[0].Addresses[0].String() != "192.0.2.1" {
+				t.Errorf("the case became %+v", c)
+			}
+			reported := c
+			reported.Reported++
+			check(t, to.PutCase(t.Context(), reported))
+			if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now, Resume: true}); err == nil || !strings.Contains(err.Error(), "case of user u3") {
+				t.Errorf("onto a target that takes reports: %v", err)
+			}
+			check(t, to.RemoveCase(t.Context(), "u3"))
 			check(t, to.RevokeGrant(t.Context(), "u3.s1.g", start, "later"))
 			if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now, Resume: true}); err == nil || !strings.Contains(err.Error(), "u3.s1.g") {
 				t.Errorf("onto a target that was in use: %v", err)
@@ -123,6 +137,7 @@ func TestCopyIsInterrupted(t *testing.T) {
 				t.Errorf("copied %+v, want %+v", got, whole)
 			}
 			hasEvents(t, to)
+			hasAudit(t, to)
 			break
 		}
 		if !errors.Is(err, storage.ErrUnavailable) && !errors.Is(err, storage.ErrExists) {
@@ -188,6 +203,7 @@ func TestBackup(t *testing.T) {
 	}
 	owed(t, from, to) // also by sessions that do not come back
 	hasEvents(t, to)
+	hasAudit(t, to)
 	if u, err := to.UserByName(t.Context(), "person 7"); err != nil || u.Epoch != 7 {
 		t.Errorf("%+v, %v", u, err)
 	}
@@ -413,17 +429,34 @@ func (refusing) Events(context.Context, storage.Cursor, int) ([]storage.Event, s
 	return nil, "", nil
 }
 func (refusing) AppendEvents(context.Context, []storage.Event, time.Time) error { return nil }
-func (refusing) AddLogouts(context.Context, []storage.Logout) error             { return nil }
+func (refusing) AuditHead(context.Context) (storage.AuditHead, error) {
+	return storage.AuditHead{}, nil
+}
+func (refusing) AppendAudit(context.Context, storage.AuditHead, []storage.AuditLine) error {
+	return nil
+}
+func (refusing) AddLogouts(context.Context, []storage.Logout) error { return nil }
 func (refusing) KeyRing(context.Context) (storage.KeyRing, error) {
 	return storage.KeyRing{}, storage.ErrNotFound
 }
-func (refusing) PutKeyRing(context.Context, storage.KeyRing) error    { return nil }
-func (refusing) CreateUser(context.Context, storage.User) error       { return nil }
-func (refusing) CreateClient(context.Context, clients.Client) error   { return nil }
-func (refusing) CreateSession(context.Context, storage.Session) error { return nil }
-func (refusing) CreateGrant(context.Context, storage.Grant) error     { return nil }
+func (refusing) PutKeyRing(context.Context, storage.KeyRing) error               { return nil }
+func (refusing) ListCases(context.Context, storage.Page) ([]storage.Case, error) { return nil, nil }
+func (refusing) PutCase(context.Context, storage.Case) error                     { return nil }
+func (refusing) CreateUser(context.Context, storage.User) error                  { return nil }
+func (refusing) CreateClient(context.Context, clients.Client) error              { return nil }
+func (refusing) CreateSession(context.Context, storage.Session) error            { return nil }
+func (refusing) CreateGrant(context.Context, storage.Grant) error                { return nil }
 func (refusing) CreateResourceServer(context.Context, clients.ResourceServer) error {
 	return nil
+}
+
+// TestCopyOntoACase: it alone makes a target no empty one.
+func TestCopyOntoACase(t *testing.T) {
+	from, to := onSQLite(t), onSQLite(t)
+	check(t, to.PutCase(t.Context(), storage.Case{User: "u", Expires: start.Add(time.Hour)}))
+	if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now}); !errors.Is(err, transfer.ErrNotEmpty) {
+		t.Errorf("onto a target with a case: %v", err)
+	}
 }
 
 // TestCopyOnlyEvents: they alone make a target no empty one, and one that comes
@@ -445,5 +478,32 @@ func TestCopyOnlyEvents(t *testing.T) {
 	}})
 	if err == nil || !strings.Contains(err.Error(), "events from e") {
 		t.Errorf("an event meanwhile: %v", err)
+	}
+}
+
+// TestCopyOnlyAudit: an audit log alone makes a target no empty one, and one
+// that is another is not mixed with what is copied.
+func TestCopyOnlyAudit(t *testing.T) {
+	from, to := onSQLite(t), onRedis(t)
+	check(t, from.AppendAudit(t.Context(), storage.AuditHead{Seq: 40}, logged()[:200]))
+	check(t, to.AppendAudit(t.Context(), storage.AuditHead{Seq: 40}, logged()[:100])) // interrupted
+	if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now}); !errors.Is(err, transfer.ErrNotEmpty) {
+		t.Errorf("onto an audit log: %v", err)
+	}
+	if got, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now, Resume: true}); err != nil || got.Audit != 200 {
+		t.Errorf("resumed: %+v, %v", got, err)
+	}
+	// The server went on with the copy: it has what there is, and more.
+	head, err := to.AuditHead(t.Context())
+	check(t, err)
+	check(t, to.AppendAudit(t.Context(), head, logged()[200:201]))
+	if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now, Resume: true}); err == nil {
+		t.Error("a target that goes on by itself passed for a copy")
+	}
+	other := onSQLite(t)
+	l := storage.AuditLine{Seq: 41, Body: []byte("another")}
+	check(t, other.AppendAudit(t.Context(), storage.AuditHead{Seq: 40}, []storage.AuditLine{l}))
+	if _, err := transfer.Copy(t.Context(), from, other, transfer.Options{Now: now, Resume: true}); err == nil || !strings.Contains(err.Error(), "audit log") {
+		t.Errorf("onto another audit log: %v", err)
 	}
 }
