@@ -30,10 +30,13 @@ func main() {
 }
 
 func run(ctx context.Context) error {
+	if len(os.Args) > 1 && os.Args[1] == "hammer" {
+		return hammerCommand(ctx, os.Args[2:])
+	}
 	port := flag.Int("port", 9000, "the first of four ports")
 	folder := flag.String("folder", ".demo", "where the demo keeps its store; made if it does not exist")
 	source := flag.String("spa", filepath.Join("clients", "spa"), "the sample app's source")
-	verbose := flag.Bool("v", false, "show the servers' log")
+	verbose := flag.Bool("v", false, "show all of the servers' log")
 	flag.Parse()
 
 	if err := build(ctx, *source); err != nil {
@@ -42,7 +45,7 @@ func run(ctx context.Context) error {
 	if err := os.MkdirAll(*folder, 0o700); err != nil {
 		return fmt.Errorf("the folder %s can't be made: %w; name another one with -folder", *folder, err)
 	}
-	log := slog.New(slog.DiscardHandler)
+	log := slog.New(newWatch(os.Stdout))
 	if *verbose {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
