@@ -62,6 +62,10 @@ type settings struct {
 		Concurrent int    `yaml:"concurrent" default:"0" doc:"Password hashes that run at once; 0 means half of the processors, 4 at most."`
 	} `yaml:"password"`
 
+	Abuse struct {
+		Notice string `yaml:"notice" doc:"What a person whose account is suspended reads who signs in with the right password, in words of yours; at most 500 characters of plain text. Until when it lasts is added."`
+	} `yaml:"abuse"`
+
 	Log struct {
 		Format string `yaml:"format" default:"text" doc:"text or json, on standard error."`
 		Level  string `yaml:"level" default:"info" doc:"debug, info, warn or error; the audit log is written at every level."`

@@ -103,6 +103,7 @@ func (c *configuration) authz() authz.Config {
 		BindLoginToAddress: c.Login.BindAddress,
 		TrustedProxies:     c.TrustedProxies,
 		LogoutNetworks:     c.BackchannelLogout.AllowNetworks,
+		SuspendedNotice:    c.Abuse.Notice,
 		FeedHeartbeat:      c.FeedHeartbeat,
 	}
 }
