@@ -231,6 +231,7 @@ type Store interface {
 	Replays
 	Logouts
 	Events
+	Cases
 	Audit
 
 	// Ready answers nil when the store can read and write now.
@@ -239,11 +240,10 @@ type Store interface {
 	// Sweep removes at most limit records that nothing can need at now:
 	// grants past Expires (and codes never redeemed past CodeExpires by an
 	// hour), sessions past Expires, counters of past windows, what Once
-	// remembers, logouts and events past their time, lines at the begin of the
-	// audit log as [Audit] says. It returns
-	// how many; fewer than limit means that nothing is left. The space is reused.
-	// An engine that removes records when their time has come, by a clock of
-	// its own, leaves it nothing to do.
+	// remembers, logouts, events and cases past their time, lines at the begin of
+	// the audit log as [Audit] says. It returns how many; fewer than limit means
+	// that nothing is left. The space is reused. An engine that removes records
+	// when their time has come, by a clock of its own, leaves it nothing to do.
 	Sweep(ctx context.Context, now time.Time, limit int) (int, error)
 
 	// Check reads everything that is stored and calls problem, with a line of
@@ -296,8 +296,8 @@ type Users interface {
 	// UpdateUser replaces the user whose Version is u.Version; otherwise
 	// ErrConflict, ErrNotFound, or ErrExists when the new Name is taken.
 	UpdateUser(ctx context.Context, u User) error
-	// RemoveUser also removes the user's sessions. Grants stay until they
-	// expire, and are dead because their user is gone.
+	// RemoveUser also removes the user's sessions and case. Grants stay until
+	// they expire, and are dead because their user is gone.
 	RemoveUser(ctx context.Context, id UserID) error
 	// ListUsers is ordered by Name; Page.After is a Name.
 	ListUsers(ctx context.Context, p Page) ([]User, error)

@@ -55,11 +55,12 @@ type Config struct {
 
 // Store is a store in one SQLite file.
 type Store struct {
-	path    string
-	reading *sql.DB
-	writing *sql.DB
-	read    statements
-	write   statements
+	path     string
+	patience time.Duration // BusyTimeout
+	reading  *sql.DB
+	writing  *sql.DB
+	read     statements
+	write    statements
 
 	watching *sql.DB // one connection, which notices what other processes write
 	woken    wakeup  // by what this process appended
@@ -87,10 +88,11 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		path:    c.Path,
-		queue:   make(chan *operation, 1024),
-		closing: make(chan struct{}),
-		closed:  make(chan struct{}),
+		path:     c.Path,
+		patience: c.BusyTimeout,
+		queue:    make(chan *operation, 1024),
+		closing:  make(chan struct{}),
+		closed:   make(chan struct{}),
 	}
 	var err error
 	if s.writing, err = connect(c, false); err == nil {
@@ -111,6 +113,9 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err == nil {
 		s.watching.SetMaxOpenConns(1)
 		err = errors.Join(s.read.prepare(ctx, s.reading), s.write.prepare(ctx, s.writing))
+	}
+	if err == nil {
+		_, err = s.writing.ExecContext(ctx, "PRAGMA busy_timeout = 1") // from here on begin waits
 	}
 	if err != nil {
 		if s.writing != nil {
