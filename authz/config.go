@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/solegate/solegate/authz/abuse"
 	"github.com/solegate/solegate/authz/login/password"
 	"github.com/solegate/solegate/keys"
 	"github.com/solegate/solegate/storage"
@@ -49,6 +50,10 @@ type Config struct {
 	// the right password; a sentence of ours if empty. It is plain text of at
 	// most 500 characters in one line. Until when it lasts is added.
 	SuspendedNotice string
+
+	// Abuse says what becomes of accounts that APIs report. The zero value
+	// keeps what they say and does nothing.
+	Abuse abuse.Policy
 
 	// FeedHeartbeat is how often a stream of the revocation feed on which
 	// nothing happens says so: 5 seconds if zero, a minute at most. An API takes

@@ -23,6 +23,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/solegate/solegate/authz/abuse"
 	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/backchannel"
 	"github.com/solegate/solegate/authz/feed"
@@ -50,6 +51,7 @@ type Server struct {
 	pages    *pages.Pages
 	provider *provider.Provider
 	revoker  *revocation.Revoker
+	judge    *abuse.Judge
 	feed     *feed.Hub
 	logouts  *backchannel.Sender
 	nonces   *dpop.Nonces             // the same at every server of the store
@@ -74,6 +76,7 @@ func New(_ context.Context, c Config) (*Server, error) {
 	}); err != nil {
 		return nil, err
 	}
+	s.judge = abuse.New(abuse.Config{Store: c.Store, Revoker: s.revoker, Audit: s.audit, Policy: c.Abuse, Log: c.Log, Now: c.Now})
 	s.nonces = dpop.NewNonces(c.Ring.Secret("DPoP nonces"))
 	hasher, err := password.New(c.Password, c.Rand)
 	if err != nil {
@@ -176,8 +179,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Run does the work between requests until ctx ends: it keeps the key ring's
-// schedule, sweeps what has expired, delivers logout tokens, and follows the
-// store for the revocation feed, whose streams end with it. It returns ctx's
+// schedule, sweeps what has expired, delivers logout tokens, does what
+// the policy decided and another server died over, and follows the store for the
+// revocation feed, whose streams end with it. It returns ctx's
 // error.
 func (s *Server) Run(ctx context.Context) error {
 	var work sync.WaitGroup
@@ -185,6 +189,7 @@ func (s *Server) Run(ctx context.Context) error {
 	work.Go(func() { s.sweep(ctx) })
 	work.Go(func() { s.feed.Run(ctx) })
 	work.Go(func() { s.logouts.Run(ctx) })
+	work.Go(func() { s.judge.Run(ctx) })
 	work.Wait()
 	return ctx.Err()
 }
@@ -295,6 +300,9 @@ func (c *Config) Problems() []Problem {
 	}
 	if n := c.SuspendedNotice; !utf8.ValidString(n) || utf8.RuneCountInString(n) > maxNotice || strings.ContainsFunc(n, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		problems = append(problems, Problem{"abuse.notice", fmt.Sprintf("a line of at most %d printable characters is expected", maxNotice)})
+	}
+	for _, p := range c.Abuse.Problems() {
+		problems = append(problems, Problem{"abuse." + p.Setting, p.Text})
 	}
 	l := &c.Lifetimes
 	for _, d := range []struct {

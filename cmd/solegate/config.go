@@ -63,7 +63,13 @@ type settings struct {
 	} `yaml:"password"`
 
 	Abuse struct {
-		Notice string `yaml:"notice" doc:"What a person whose account is suspended reads who signs in with the right password, in words of yours; at most 500 characters of plain text. Until when it lasts is added."`
+		DryRun         bool           `yaml:"dry_run" doc:"Decide by the rules, and do nothing: what would have been done is in the audit log and in solegate abuse list."`
+		SuspendPerHour int            `yaml:"suspend_per_hour" default:"10" doc:"How many accounts in an hour the rules may suspend, or end the sessions of, at all servers together. What is beyond it is withheld, and done later if the rule is met then."`
+		ExemptUsers    []string       `yaml:"exempt_users" doc:"Names or ids of accounts to which no rule does anything. Reports of them are kept."`
+		ExemptClients  []string       `yaml:"exempt_clients" doc:"Ids of clients whose tokens count for no rule. Reports of them are kept."`
+		Keep           time.Duration  `yaml:"keep" default:"2160h" doc:"How long what was reported of an account is kept after the last change, 24h at least."`
+		Rules          []ruleSettings `yaml:"rules" doc:"What becomes of accounts that are reported; without any, reports are kept and nothing is done. See When an account misuses the API."`
+		Notice         string         `yaml:"notice" doc:"What a person whose account is suspended reads who signs in with the right password, in words of yours; at most 500 characters of plain text. Until when it lasts is added."`
 	} `yaml:"abuse"`
 
 	Log struct {

@@ -104,6 +104,7 @@ func (c *configuration) authz() authz.Config {
 		TrustedProxies:     c.TrustedProxies,
 		LogoutNetworks:     c.BackchannelLogout.AllowNetworks,
 		SuspendedNotice:    c.Abuse.Notice,
+		Abuse:              c.policy(),
 		FeedHeartbeat:      c.FeedHeartbeat,
 	}
 }
@@ -158,8 +159,9 @@ func (c *configuration) checkServer() {
 	}
 	az := c.authz()
 	for _, p := range az.Problems() {
-		c.mistakef(p.Setting, "%s", p.Text)
+		c.wrongSetting(p.Setting, p.Text)
 	}
+	c.checkAbuse()
 	if h := c.FeedHeartbeat; h >= 0 && h < time.Second {
 		c.mistakef("feed_heartbeat", "%s is not between 1s and 1m", h)
 	}
