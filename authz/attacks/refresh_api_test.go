@@ -145,6 +145,19 @@ var refusals = map[string]struct {
 		}
 		return err
 	}, nil, "invalid_grant", ended},
+	"user suspended": {func(t *testing.T, s *authztest.Server, u storage.User) error {
+		return s.Revoker.SuspendUser(t.Context(), u.ID, "scraping", "abuse", s.Clock.Now().Add(time.Hour))
+	}, nil, "invalid_grant", ended},
+	"user suspended, and it was lifted": {func(t *testing.T, s *authztest.Server, u storage.User) error {
+		err := s.Revoker.SuspendUser(t.Context(), u.ID, "scraping", "abuse", time.Time{})
+		if err == nil {
+			err = s.Revoker.Lift(t.Context(), u.ID, "a mistake")
+		}
+		return err
+	}, nil, "invalid_grant", ended},
+	"login demanded": {func(t *testing.T, s *authztest.Server, u storage.User) error {
+		return s.Revoker.DemandLogin(t.Context(), u.ID, "scraping", "abuse")
+	}, nil, "invalid_grant", ended},
 	"user revoked": {func(t *testing.T, s *authztest.Server, u storage.User) error {
 		return s.Revoker.RevokeUser(t.Context(), u.ID, "x")
 	}, nil, "invalid_grant", ended},
