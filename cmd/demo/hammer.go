@@ -15,13 +15,16 @@ import (
 	"github.com/solegate/solegate/cmd/demo/stage"
 )
 
-// most is how often the script asks, in case that nothing ever stops it.
-const most = 5000
+// usualApp is where the app is unless -port says otherwise.
+const usualApp = "http://127.0.0.1:9002"
+
+// longest is how long the script asks, in case that nothing ever stops it.
+const longest = 30 * time.Second
 
 // hammerCommand runs the script beside a demo that is running.
 func hammerCommand(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("demo hammer", flag.ContinueOnError)
-	app := flags.String("app", "http://127.0.0.1:9002", "where the app is")
+	app := flags.String("app", usualApp, "where the app is")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -58,7 +61,7 @@ func hammer(ctx context.Context, app string, in io.Reader, out io.Writer) error 
 		return err
 	}
 	say("signed in")
-	answers := map[int]int{}
+	answers, began := map[int]int{}, time.Now()
 	for n := 1; answers[http.StatusUnauthorized] == 0; n++ {
 		a, err := s.Call(ctx, tokens.Access)
 		if err != nil {
@@ -67,11 +70,11 @@ func hammer(ctx context.Context, app string, in io.Reader, out io.Writer) error 
 		if answers[a.Status]++; answers[a.Status] == 1 {
 			say("request %d: %d %s", n, a.Status, told(a))
 		}
-		if n == most {
+		if time.Since(began) > longest {
 			return fmt.Errorf("%d requests, and nobody minds", n)
 		}
 	}
-	say("%d times 200, %d times 429", answers[http.StatusOK], answers[http.StatusTooManyRequests])
+	say("%d times 200, %d times 429, then 401", answers[http.StatusOK], answers[http.StatusTooManyRequests])
 	if _, err := s.Refresh(ctx, tokens); err != nil {
 		say("refresh: %v", err)
 	} else {

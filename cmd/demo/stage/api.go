@@ -5,15 +5,29 @@ import (
 	"crypto/rand"
 	"errors"
 	"net/http"
+	"time"
 
+	"github.com/solegate/solegate/authz/abuse"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/keys/verify"
 	"github.com/solegate/solegate/keys/verify/example/notes"
+	"github.com/solegate/solegate/keys/verify/reports"
 	"github.com/solegate/solegate/storage"
 )
 
 // apiID names the API to the authorization server.
 const apiID clients.ID = "notes-api"
+
+// policy is what becomes of an account that asks the API for too much: with
+// more than a hundred requests beyond a limit it is suspended for a minute.
+func policy() abuse.Policy {
+	return abuse.Policy{Rules: []abuse.Rule{{
+		Name: "hammering", Kind: reports.Limit, Count: 100, Within: time.Minute, Action: abuse.Suspend, For: time.Minute,
+	}}}
+}
+
+// notice is what a suspended person reads.
+const notice = "This account is suspended for a minute: it asked the API for far too much."
 
 // api makes the sample API: it verifies tokens by itself, follows the revocation
 // feed, and tells the authorization server which accounts ask for too much.

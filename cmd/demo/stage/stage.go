@@ -118,7 +118,10 @@ func (s *Stage) start(ctx, run context.Context, c Config) error {
 	if err := s.register(ctx, c); err != nil {
 		return err
 	}
-	s.Server, err = authz.New(ctx, authz.Config{Issuer: s.AuthURL, Development: true, Store: s.Store, Ring: ring, Password: c.Password, Log: c.Log})
+	s.Server, err = authz.New(ctx, authz.Config{
+		Issuer: s.AuthURL, Development: true, Store: s.Store, Ring: ring, Password: c.Password, Log: c.Log,
+		Abuse: policy(), SuspendedNotice: notice,
+	})
 	if err != nil {
 		return err
 	}
