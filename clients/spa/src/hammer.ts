@@ -17,7 +17,7 @@ export async function hammer(session: Session, user: User, url: string): Promise
     const response = await call(session, user, "GET", url);
     answers.set(response.status, (answers.get(response.status) ?? 0) + 1);
     if (answers.get(response.status) === 1) note(response.ok ? "good" : "bad", what, `${clock()} Request ${n}: ${meaning(response)}`);
-    if (response.status === 401) return over(session, [...answers].map(([status, times]) => `${times} times ${status}`).join(", "));
+    if (response.status === 401) return `${[...answers].map(([status, times]) => `${times} times ${status}`).join(", ")}. ${await over(session)}`;
   }
   throw new Error(`For ${longest / 1000} seconds, and nobody minds.`);
 }
@@ -27,21 +27,21 @@ function meaning(response: Response): string {
   switch (response.status) {
     case 200: return `200. ${header("RateLimit")}`;
     case 429: return `429, too many requests. ${header("Retry-After")}, ${header("RateLimit")}. The API answers no more than that, and reports the account.`;
-    case 401: return `401. ${challenged(response, "error_description")} The token had not run out.`;
+    case 401: return `401. ${challenged(response, "error_description")}`;
     default: return `${response.status}.`;
   }
 }
 
-// over shows that the login has ended, too, and forgets it.
-async function over(session: Session, counted: string): Promise<string> {
+// over shows what became of the login, and forgets it if it has ended, too.
+async function over(session: Session): Promise<string> {
   try {
     await session.signinSilent();
-    note("good", "Refresh", `${clock()} There are new tokens: only the old ones have ended.`);
+    return "The login goes on: there are new tokens.";
   } catch (error) {
     note("bad", "Refresh", `${clock()} ${describe(error)}`);
     await session.removeUser();
+    return "Now press Sign in: the login page says why.";
   }
-  return `${counted}. Now press Sign in: the login page says why.`;
 }
 
 // clock is the time to the millisecond, as the login server's log has it.
