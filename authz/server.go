@@ -24,6 +24,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/solegate/solegate/authz/abuse"
+	"github.com/solegate/solegate/authz/admin"
 	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/backchannel"
 	"github.com/solegate/solegate/authz/feed"
@@ -54,6 +55,8 @@ type Server struct {
 	judge    *abuse.Judge
 	feed     *feed.Hub
 	logouts  *backchannel.Sender
+	admin    *admin.API
+	turns    admin.Turns              // of operators
 	nonces   *dpop.Nonces             // the same at every server of the store
 	recent   recent                   // clients that asked for tokens a moment ago
 	metadata document                 // prepared
@@ -66,7 +69,7 @@ func New(_ context.Context, c Config) (*Server, error) {
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
-	s := &Server{Config: c, log: c.Log, audit: audit.New(c.Log), pages: pages.New()}
+	s := &Server{Config: c, log: c.Log, audit: c.Audit, pages: pages.New()}
 	queue := backchannel.NewQueue(c.Store, c.Log, c.Now)
 	s.revoker = revocation.New(revocation.Config{Store: c.Store, Audit: s.audit, TokenLife: c.Lifetimes.AccessToken, Notify: queue, Now: c.Now, Rand: c.Rand})
 	var err error
@@ -107,6 +110,10 @@ func New(_ context.Context, c Config) (*Server, error) {
 	}); err != nil {
 		return nil, err
 	}
+	s.admin = admin.New(admin.Config{
+		Issuer: c.Issuer, Store: c.Store, Ring: c.Ring, Revoker: s.revoker,
+		UserName: login.NormalizeName, RequestID: s.requestID, Log: c.Log, Now: c.Now,
+	})
 	s.metadata = s.prepareMetadata()
 	s.routes()
 	return s, nil
@@ -142,6 +149,11 @@ func (s *Server) routes() {
 	handle("POST /feed", s.feedStream)
 	handle("GET /feed/snapshot", s.feedSnapshot)
 	handle("POST /feed/snapshot", s.feedSnapshot)
+
+	if s.Admin {
+		handle(admin.Path, s.administer)
+		handle(admin.Path+"/", s.administer)
+	}
 
 	handle("GET /.well-known/openid-configuration", s.serveMetadata)
 	handle("GET /.well-known/oauth-authorization-server", s.serveMetadata)
@@ -179,9 +191,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Run does the work between requests until ctx ends: it keeps the key ring's
-// schedule, sweeps what has expired, delivers logout tokens, does what
-// the policy decided and another server died over, and follows the store for the
-// revocation feed, whose streams end with it. It returns ctx's
+// schedule, sweeps what has expired, delivers logout tokens, does what the
+// policy decided and another server died over, and follows the store for the
+// revocation feed, whose streams end with it. It seals the audit log, and closes
+// it when all else has ended: call it after the last request. It returns ctx's
 // error.
 func (s *Server) Run(ctx context.Context) error {
 	var work sync.WaitGroup
@@ -190,7 +203,12 @@ func (s *Server) Run(ctx context.Context) error {
 	work.Go(func() { s.feed.Run(ctx) })
 	work.Go(func() { s.logouts.Run(ctx) })
 	work.Go(func() { s.judge.Run(ctx) })
+	auditing, done := context.WithCancel(context.WithoutCancel(ctx))
+	var last sync.WaitGroup
+	last.Go(func() { s.audit.Run(auditing) })
 	work.Wait()
+	done()
+	last.Wait()
 	return ctx.Err()
 }
 
@@ -255,6 +273,9 @@ func (c *Config) complete() error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Audit == nil {
+		c.Audit = audit.New(audit.Config{Log: c.Log})
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -294,6 +315,7 @@ func (c *Config) Problems() []Problem {
 	if c.FeedHeartbeat < 0 || c.FeedHeartbeat > time.Minute {
 		problems = append(problems, Problem{"feed_heartbeat", fmt.Sprintf("%s is not between 1s and 1m", c.FeedHeartbeat)})
 	}
+	problems = append(problems, c.adminProblems()...)
 	c.SuspendedNotice = strings.TrimSpace(c.SuspendedNotice)
 	if c.SuspendedNotice == "" {
 		c.SuspendedNotice = "This account is suspended because of how it was used. If you think that is a mistake, ask the people who run this service."

@@ -41,7 +41,7 @@ func misuse(ctx context.Context, path string, p abuse.Policy, name string, n int
 	if err := store.CreateGrant(ctx, storage.Grant{ID: grant, Session: session, User: u.ID, Client: "spa", Resource: []string{rs.Audience}, CreatedAt: now, CodeExpires: now.Add(time.Minute), Expires: now.Add(time.Hour)}); err != nil {
 		return err
 	}
-	log := audit.New(slog.New(slog.DiscardHandler))
+	log := audit.New(audit.Config{})
 	judge := abuse.New(abuse.Config{Store: store, Audit: log, Policy: p, Revoker: revocation.New(revocation.Config{Store: store, Audit: log})})
 	return judge.Report(ctx, rs, reports.Batch{ID: rand.Text(), Reports: []reports.Report{{
 		Subject: string(u.ID), Client: "spa", Session: string(session), Kind: reports.Judgement, Reason: "scraping", Count: n, First: now, Last: now,

@@ -127,6 +127,7 @@ func TestJSONInREADME(t *testing.T) {
 	run("resource show", "", "", resource)
 	run("resource list", "", "")
 	run("user add", secret, "", "alice", "--email", "alice@example.com", "--display-name", "Alice")
+	run("user admin", "", "", "alice")
 	run("user block", "", "", "alice")
 	run("user show", "", "", "alice")
 	run("user list", "", "")
