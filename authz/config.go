@@ -47,6 +47,14 @@ type Config struct {
 	// are told of a logout, and in development mode loopback.
 	LogoutNetworks []netip.Prefix
 
+	// Admin serves the operator's API (see package admin) under /admin, to
+	// access tokens of operators: off by default.
+	Admin bool
+
+	// AdminMaxAge is how long ago an operator may have logged in: an hour if
+	// zero, a day at most.
+	AdminMaxAge time.Duration
+
 	// SuspendedNotice is what a person reads who is suspended and signs in with
 	// the right password; a sentence of ours if empty. It is plain text of at
 	// most 500 characters in one line. Until when it lasts is added.

@@ -24,6 +24,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/solegate/solegate/authz/abuse"
+	"github.com/solegate/solegate/authz/admin"
 	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/backchannel"
 	"github.com/solegate/solegate/authz/feed"
@@ -54,6 +55,8 @@ type Server struct {
 	judge    *abuse.Judge
 	feed     *feed.Hub
 	logouts  *backchannel.Sender
+	admin    *admin.API
+	turns    admin.Turns              // of operators
 	nonces   *dpop.Nonces             // the same at every server of the store
 	recent   recent                   // clients that asked for tokens a moment ago
 	metadata document                 // prepared
@@ -107,6 +110,10 @@ func New(_ context.Context, c Config) (*Server, error) {
 	}); err != nil {
 		return nil, err
 	}
+	s.admin = admin.New(admin.Config{
+		Issuer: c.Issuer, Store: c.Store, Ring: c.Ring, Revoker: s.revoker,
+		UserName: login.NormalizeName, RequestID: s.requestID, Log: c.Log, Now: c.Now,
+	})
 	s.metadata = s.prepareMetadata()
 	s.routes()
 	return s, nil
@@ -142,6 +149,11 @@ func (s *Server) routes() {
 	handle("POST /feed", s.feedStream)
 	handle("GET /feed/snapshot", s.feedSnapshot)
 	handle("POST /feed/snapshot", s.feedSnapshot)
+
+	if s.Admin {
+		handle(admin.Path, s.administer)
+		handle(admin.Path+"/", s.administer)
+	}
 
 	handle("GET /.well-known/openid-configuration", s.serveMetadata)
 	handle("GET /.well-known/oauth-authorization-server", s.serveMetadata)
@@ -303,6 +315,7 @@ func (c *Config) Problems() []Problem {
 	if c.FeedHeartbeat < 0 || c.FeedHeartbeat > time.Minute {
 		problems = append(problems, Problem{"feed_heartbeat", fmt.Sprintf("%s is not between 1s and 1m", c.FeedHeartbeat)})
 	}
+	problems = append(problems, c.adminProblems()...)
 	c.SuspendedNotice = strings.TrimSpace(c.SuspendedNotice)
 	if c.SuspendedNotice == "" {
 		c.SuspendedNotice = "This account is suspended because of how it was used. If you think that is a mistake, ask the people who run this service."

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/solegate/solegate/authz/abuse"
+	"github.com/solegate/solegate/authz/admin"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
 )
@@ -134,7 +135,7 @@ func showableCase(o *operator, u storage.User, c storage.Case) abuseCase {
 	shown := abuseCase{User: u.Name, ID: c.User, State: "removed", Open: abuse.Open(c), Reported: c.Reported, OpenedAt: c.OpenedAt, UpdatedAt: c.UpdatedAt,
 		DismissedAt: c.DismissedAt, Expires: c.Expires, Evidence: c.Evidence, Decisions: c.Decisions}
 	if u.ID != "" {
-		shown.State = showableUser(u).State
+		shown.State = admin.ShowUser(u, time.Now()).State
 	}
 	for _, s := range o.judge().Counts(c) {
 		shown.Tallies = append(shown.Tallies, abuseTally{s.Rule, s.ResourceServer, s.Count, s.Of, s.Within.String()})

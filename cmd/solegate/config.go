@@ -55,6 +55,12 @@ type settings struct {
 		AllowNetworks []netip.Prefix `yaml:"allow_networks" doc:"Networks of your own, such as 10.1.0.0/16, where a client's backchannel_logout_uri may lead. Otherwise only public addresses are told of a logout."`
 	} `yaml:"backchannel_logout"`
 
+	Admin struct {
+		Enabled bool          `yaml:"enabled" doc:"Serve the operator's API under /admin, to the access tokens of operators; see The operator's API."`
+		MaxAge  time.Duration `yaml:"max_age" default:"1h" doc:"How long ago an operator may have signed in, between 1m and 24h."`
+		Socket  string        `yaml:"socket" doc:"Serve it on a Unix socket at this path, too: whoever may open it, which is the server's own user and root, is an operator."`
+	} `yaml:"admin"`
+
 	Password struct {
 		Memory     uint32 `yaml:"memory" default:"65536" doc:"Memory of a password hash (Argon2id), in KiB."`
 		Time       uint32 `yaml:"time" default:"3" doc:"Passes of a password hash."`

@@ -103,6 +103,8 @@ func (c *configuration) authz() authz.Config {
 		BindLoginToAddress: c.Login.BindAddress,
 		TrustedProxies:     c.TrustedProxies,
 		LogoutNetworks:     c.BackchannelLogout.AllowNetworks,
+		Admin:              c.Admin.Enabled,
+		AdminMaxAge:        c.Admin.MaxAge,
 		SuspendedNotice:    c.Abuse.Notice,
 		Abuse:              c.policy(),
 		FeedHeartbeat:      c.FeedHeartbeat,
