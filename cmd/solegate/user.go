@@ -23,32 +23,30 @@ import (
 
 // user is an account as the commands show it: no hash.
 type user struct {
-	ID          storage.UserID `json:"id"`
-	Name        string         `json:"name"`
-	DisplayName string         `json:"display_name,omitempty"`
-	Email       string         `json:"email,omitempty"`
-	State       string         `json:"state"` // active or blocked
-	Block       *storage.Block `json:"block,omitempty"`
-	HasPassword bool           `json:"has_password"`
-	Sessions    []session      `json:"sessions,omitempty"`
-	CreatedAt   time.Time      `json:"created_at"`
-	UpdatedAt   time.Time      `json:"updated_at"`
-}
-
-type session struct {
-	ID       storage.SessionID `json:"id"`
-	AuthTime time.Time         `json:"auth_time"`
-	LastSeen time.Time         `json:"last_seen"`
-	Address  string            `json:"address"`
-	Browser  string            `json:"user_agent"`
+	ID          storage.UserID    `json:"id"`
+	Name        string            `json:"name"`
+	DisplayName string            `json:"display_name,omitempty"`
+	Email       string            `json:"email,omitempty"`
+	State       string            `json:"state"` // active, throttled, suspended or blocked
+	Block       *storage.Block    `json:"block,omitempty"`
+	Throttle    *storage.Throttle `json:"throttle,omitempty"`
+	HasPassword bool              `json:"has_password"`
+	Sessions    []session         `json:"sessions,omitempty"`
+	CreatedAt   time.Time         `json:"created_at"`
+	UpdatedAt   time.Time         `json:"updated_at"`
 }
 
 func showableUser(u storage.User) user {
-	state := "active"
-	if revocation.Blocked(u, time.Now()) {
+	state, now := "active", time.Now()
+	switch {
+	case revocation.Suspended(u, now):
+		state = "suspended"
+	case revocation.Blocked(u, now):
 		state = "blocked"
+	case revocation.Throttled(u, now):
+		state = "throttled"
 	}
-	return user{ID: u.ID, Name: u.Name, DisplayName: u.DisplayName, Email: u.Email, State: state, Block: u.Block,
+	return user{ID: u.ID, Name: u.Name, DisplayName: u.DisplayName, Email: u.Email, State: state, Block: u.Block, Throttle: u.Throttle,
 		HasPassword: u.Password != "", CreatedAt: u.CreatedAt, UpdatedAt: u.UpdatedAt}
 }
 
@@ -99,7 +97,7 @@ func (a *app) user() *cobra.Command {
 	})
 	block.Flags().String("reason", "blocked by an operator", "why, for the audit log")
 	block.Flags().Duration("for", 0, "how long, such as 24h (default: until unblock)")
-	unblock := act("unblock", "Accept logins again", func(_ *cobra.Command, ctx context.Context, o *operator, u storage.User) error {
+	unblock := act("unblock", "Accept logins again: lift a block, a suspension and a throttle", func(_ *cobra.Command, ctx context.Context, o *operator, u storage.User) error {
 		return done(u, o.revoker.UnblockUser(ctx, u.ID), "no longer blocked")
 	})
 	revoke := act("revoke", "End all sessions and grants; the person may sign in again", func(_ *cobra.Command, ctx context.Context, o *operator, u storage.User) error {
@@ -108,8 +106,12 @@ func (a *app) user() *cobra.Command {
 	remove := act("remove", "Remove an account", func(_ *cobra.Command, ctx context.Context, o *operator, u storage.User) error {
 		return done(u, o.revoker.RemoveUser(ctx, u.ID), "removed")
 	})
-	operatorFlags(add, list, show, setPassword, block, unblock, revoke, remove)
-	return group("user", "Manage accounts", add, list, show, setPassword, block, unblock, revoke, remove)
+	sessions := act("sessions", "List the sessions of an account, from where, and for which clients", func(_ *cobra.Command, ctx context.Context, o *operator, u storage.User) error {
+		return a.userSessions(ctx, o, u)
+	})
+	endSession := a.userEndSession()
+	operatorFlags(add, list, show, setPassword, block, unblock, sessions, endSession, revoke, remove)
+	return group("user", "Manage accounts", add, list, show, setPassword, block, unblock, sessions, endSession, revoke, remove)
 }
 
 func (a *app) userAdd(cmd *cobra.Command, args []string) error {
@@ -167,28 +169,28 @@ func (a *app) userList(cmd *cobra.Command, _ []string) error {
 
 func (a *app) userShow(ctx context.Context, o *operator, u storage.User) error {
 	shown := showableUser(u)
-	list, err := collect(func(p storage.Page) ([]storage.Session, error) { return o.store.ListSessions(ctx, u.ID, p) }, func(s storage.Session) string { return string(s.ID) })
-	if err != nil {
+	var err error
+	if shown.Sessions, err = o.sessions(ctx, u); err != nil {
 		return err
-	}
-	for _, s := range list {
-		if now := time.Now(); now.Before(s.IdleExpires) && revocation.SessionLive(s, u, now) == nil {
-			shown.Sessions = append(shown.Sessions, session{s.ID, s.AuthTime, s.LastSeen, s.Address, s.UserAgent})
-		}
 	}
 	return a.table(shown, "FIELD\tVALUE", func(row func(string, ...any)) {
 		row("name\t%s", shown.Name)
 		row("id\t%s", shown.ID)
 		row("state\t%s", shown.State)
-		if shown.Block != nil {
-			row("block\t%s, since %s, until %s", shown.Block.Reason, when(shown.Block.At), when(shown.Block.Until))
+		if b := shown.Block; b != nil && b.Rule != "" {
+			row("suspension\tby rule %s: %s, since %s, until %s", b.Rule, plain(b.Reason), when(b.At), when(b.Until))
+		} else if b != nil {
+			row("block\t%s, since %s, until %s", plain(b.Reason), when(b.At), when(b.Until))
+		}
+		if t := shown.Throttle; t != nil {
+			row("throttle\tby rule %s: %s, one login and one refresh in each %s, since %s, until %s", t.Rule, plain(t.Reason), t.Every, when(t.At), when(t.Until))
 		}
 		row("display name\t%s", shown.DisplayName)
 		row("email\t%s", shown.Email)
 		row("created\t%s", when(shown.CreatedAt))
 		row("updated\t%s", when(shown.UpdatedAt))
 		for _, s := range shown.Sessions {
-			row("session\t%s since %s, seen %s, from %s, %s", s.ID, when(s.AuthTime), when(s.LastSeen), s.Address, s.Browser)
+			row("session\t%s since %s, seen %s, from %s, %s", s.ID, when(s.AuthTime), when(s.LastSeen), plain(s.Address), plain(s.Browser))
 		}
 	})
 }
