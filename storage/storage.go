@@ -87,6 +87,10 @@ type User struct {
 	Email         string `json:"email,omitempty"`
 	EmailVerified bool   `json:"email_verified,omitempty"`
 
+	// Admin makes an operator of the person: who may use the operator's API
+	// with an access token.
+	Admin bool `json:"admin,omitempty"`
+
 	// Block refuses logins and refreshes while it lasts.
 	Block *Block `json:"block,omitempty"`
 	// Throttle slows them down while it lasts.

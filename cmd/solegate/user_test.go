@@ -78,7 +78,7 @@ func rule(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: rule suspend|throttle NAME")
 	}
 	inStore(ts, ts.MkAbs("solegate.db"), args[1], func(ctx context.Context, s storage.Store, u storage.User) error {
-		r := revocation.New(revocation.Config{Store: s, Audit: audit.New(slog.New(slog.DiscardHandler))})
+		r := revocation.New(revocation.Config{Store: s, Audit: audit.New(audit.Config{Log: slog.New(slog.DiscardHandler)})})
 		if args[0] == "suspend" {
 			return r.SuspendUser(ctx, u.ID, "flood", "600 reports", time.Now().Add(time.Hour))
 		}

@@ -11,21 +11,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/solegate/solegate/authz/admin"
 	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
 )
 
-// session is a login session as the commands show it: no secret.
+// session is a login session as user sessions shows it.
 type session struct {
-	ID          storage.SessionID `json:"id"`
-	AuthTime    time.Time         `json:"auth_time"`
-	LastSeen    time.Time         `json:"last_seen"`
-	IdleExpires time.Time         `json:"idle_expires"`
-	Expires     time.Time         `json:"expires"`
-	Clients     []clients.ID      `json:"clients,omitempty"` // that have a grant of it
-	Address     string            `json:"address"`
-	Browser     string            `json:"user_agent"`
+	admin.Session
+	IdleExpires time.Time    `json:"idle_expires"`
+	Expires     time.Time    `json:"expires"`
+	Clients     []clients.ID `json:"clients,omitempty"` // that have a grant of it
 }
 
 // sessions are those of u that can still do something: log in to another app,
@@ -48,8 +45,9 @@ func (o *operator) sessions(ctx context.Context, u storage.User) ([]session, err
 	}
 	list := []session{}
 	for _, s := range all {
-		if revocation.SessionLive(s, u, now) == nil && (now.Before(s.IdleExpires) || len(apps[s.ID]) > 0) {
-			list = append(list, session{s.ID, s.AuthTime, s.LastSeen, s.IdleExpires, s.Expires, apps[s.ID], s.Address, s.UserAgent})
+		shown, good := admin.ShowSession(s, u, now)
+		if good || len(apps[s.ID]) > 0 && revocation.SessionLive(s, u, now) == nil {
+			list = append(list, session{shown, s.IdleExpires, s.Expires, apps[s.ID]})
 		}
 	}
 	return list, nil

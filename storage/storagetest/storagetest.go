@@ -219,6 +219,7 @@ func testUsers(t *testing.T, s storage.Store, _ Opener) {
 	u.Block = &storage.Block{Rule: "flood", Reason: "spam", At: start, Until: start.Add(time.Hour)}
 	u.Throttle = &storage.Throttle{Rule: "flood", Reason: "spam", At: start, Until: start.Add(time.Hour), Every: time.Minute}
 	u.Consents = map[clients.ID][]string{"spa": {"openid", "email"}}
+	u.Admin = true
 	_, err := s.User(ctx, "u1")
 	want(t, err, storage.ErrNotFound)
 	_, err = s.UserByName(ctx, "alice")
