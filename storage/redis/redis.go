@@ -53,6 +53,7 @@
 //	{k}cases    zset    who has a case, in order. Until the last of them is gone, and an hour.
 //	{k}until    zset    the same, by when the case is gone for sure. As long.
 //	t{KEY}W:P   string  a counter of window W, the Pth since the epoch. Two windows.
+//	q{0…63}KEY  string  a token bucket of a [Limiter]: when it is full again. Until then.
 //	x{KEY}      string  that something was used. As long as it could be again, and 20 seconds.
 //	{l}logouts  hash    logout tokens that are owed: attempts, times. Until the last Expires, and an hour.
 //	{l}due      zset    the same, by when they are due. As long.
