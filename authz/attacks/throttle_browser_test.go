@@ -34,7 +34,27 @@ func TestThrottledAppStaysSignedIn(t *testing.T) {
 	}
 	b.press("Call the API")
 	b.works("Call the API")
+	// Its access token runs out, and the page is loaded anew.
+	reload := func() {
+		b.eval(`(() => {
+			const [key, text] = Object.entries(localStorage).find(([k]) => k.startsWith("oidc.user:"));
+			localStorage.setItem(key, JSON.stringify({ ...JSON.parse(text), expires_at: 1 }));
+			window.old = true;
+			location.reload();
+		})(), 0`)
+		b.waitFor(`!window.old && document.documentElement.dataset.ready === "true"`)
+	}
+	before := steal(b).Refresh
+	reload()
+	b.fails("Renewal")
+	if steal(b).Refresh != before {
+		t.Error("the page has forgotten its refresh token")
+	}
 	check(t, operator.Lift(t.Context(), u.ID, "test"))
+	reload()
+	if who := b.eval(`document.getElementById("who").textContent`); who != "Signed in as alice" {
+		t.Errorf("when it may again: %s", who)
+	}
 	refresh()
 	b.works("Refresh")
 	if grants := w.grants(); len(grants) != 1 || !grants[0].RevokedAt.IsZero() {
