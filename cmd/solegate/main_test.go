@@ -45,7 +45,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("REDIS", fmt.Sprintf("redis://%s?prefix=script%d:", redis.Addr, scripts.Add(1)))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor, "exits": exits, "capture": capture, "misuse": misuses, "sql": statement},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor, "exits": exits, "capture": capture, "misuse": misuses, "signedin": signedIn, "rule": rule, "sql": statement},
 	})
 }
 
