@@ -165,6 +165,10 @@ type Grant struct {
 	// and worth nothing without the server's sealed token key.
 	Salt [16]byte `json:"salt"`
 
+	// Status is the grant's place in a Token Status List, or none. All tokens
+	// of the grant have it: they die together.
+	Status Place `json:"status,omitzero"`
+
 	// The code: spent once, before CodeExpires.
 	RedirectURI   clients.RedirectURI `json:"redirect_uri"`
 	CodeChallenge string              `json:"code_challenge"`
@@ -185,6 +189,14 @@ type Grant struct {
 	RevokedAt time.Time `json:"revoked_at,omitzero"`
 	// RevokedFor is the reason, for the operator and the audit log.
 	RevokedFor string `json:"revoked_for,omitempty"`
+}
+
+// Place is a place in a Token Status List (draft-ietf-oauth-status-list-21 §6.2).
+// The zero one is none.
+type Place struct {
+	// List names the list; package authz/statuslist makes it.
+	List  string `json:"list"`
+	Index uint32 `json:"index"`
 }
 
 // Standing is all that decides whether a grant is good now, read in one trip.
