@@ -50,6 +50,11 @@ type Config struct {
 	// stream that is silent for longer for a broken one.
 	FeedHeartbeat time.Duration
 
+	// StatusList gives every grant a place in a Token Status List, which its
+	// access tokens name, and serves the lists: for APIs whose library reads
+	// them. Set it at all servers of a store alike.
+	StatusList bool
+
 	// Log takes what happened; nil discards it.
 	Log *slog.Logger
 

@@ -30,6 +30,7 @@ import (
 	"github.com/solegate/solegate/authz/pages"
 	"github.com/solegate/solegate/authz/provider"
 	"github.com/solegate/solegate/authz/revocation"
+	"github.com/solegate/solegate/authz/statuslist"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/keys"
 	"github.com/solegate/solegate/keys/verify/dpop"
@@ -49,6 +50,8 @@ type Server struct {
 	provider *provider.Provider
 	revoker  *revocation.Revoker
 	feed     *feed.Hub
+	lists    *statuslist.Lists // nil without StatusList, and so is statuses
+	statuses *statuslist.Publisher
 	logouts  *backchannel.Sender
 	nonces   *dpop.Nonces             // the same at every server of the store
 	recent   recent                   // clients that asked for tokens a moment ago
@@ -64,7 +67,10 @@ func New(_ context.Context, c Config) (*Server, error) {
 	}
 	s := &Server{Config: c, log: c.Log, audit: audit.New(c.Log), pages: pages.New()}
 	queue := backchannel.NewQueue(c.Store, c.Log, c.Now)
-	s.revoker = revocation.New(revocation.Config{Store: c.Store, Audit: s.audit, TokenLife: c.Lifetimes.AccessToken, Notify: queue, Now: c.Now, Rand: c.Rand})
+	s.revoker = revocation.New(revocation.Config{Store: c.Store, Audit: s.audit, TokenLife: c.Lifetimes.AccessToken, Notify: queue, NoStatusList: !c.StatusList, Now: c.Now, Rand: c.Rand})
+	if c.StatusList {
+		s.lists = statuslist.New(statuslist.Config{Issuer: c.Issuer, Key: c.Ring.Secret("status lists"), Rand: c.Rand})
+	}
 	var err error
 	if s.logouts, err = backchannel.NewSender(backchannel.Config{
 		Issuer: c.Issuer, Development: c.Development, Networks: c.LogoutNetworks,
@@ -87,7 +93,7 @@ func New(_ context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	if s.provider, err = provider.New(provider.Config{
-		Issuer: c.Issuer, Grants: c.Store, Ring: c.Ring, Revoker: s.revoker,
+		Issuer: c.Issuer, Grants: c.Store, Ring: c.Ring, Revoker: s.revoker, Lists: s.lists,
 		AccessTokenAlg: c.AccessTokenAlg,
 		AccessToken:    c.Lifetimes.AccessToken, IDToken: c.Lifetimes.IDToken, Code: c.Lifetimes.Code,
 		RefreshIdle: c.Lifetimes.RefreshIdle, RefreshLife: c.Lifetimes.RefreshLife, RefreshGrace: c.Lifetimes.RefreshGrace,
@@ -95,12 +101,21 @@ func New(_ context.Context, c Config) (*Server, error) {
 	}); err != nil {
 		return nil, err
 	}
-	if s.feed, err = feed.New(feed.Config{
+	sign := func(typ string, claims []byte) (string, error) { return c.Ring.Sign(c.AccessTokenAlg, typ, claims) }
+	following := feed.Config{
 		Issuer: c.Issuer, Store: c.Store, Heartbeat: c.FeedHeartbeat, Log: c.Log, Now: c.Now,
-		Sign:   func(typ string, claims []byte) (string, error) { return c.Ring.Sign(c.AccessTokenAlg, typ, claims) },
-		Signer: func() string { return c.Ring.Signer(c.AccessTokenAlg) }, Reload: c.Ring.Reload,
-	}); err != nil {
+		Sign: sign, Signer: func() string { return c.Ring.Signer(c.AccessTokenAlg) }, Reload: c.Ring.Reload,
+	}
+	if s.lists != nil {
+		following.Status = s.lists
+	}
+	if s.feed, err = feed.New(following); err != nil {
 		return nil, err
+	}
+	if s.lists != nil {
+		if s.statuses, err = statuslist.NewPublisher(s.lists, s.feed, sign, c.Now); err != nil {
+			return nil, err
+		}
 	}
 	s.metadata = s.prepareMetadata()
 	s.routes()
@@ -137,6 +152,10 @@ func (s *Server) routes() {
 	handle("POST /feed", s.feedStream)
 	handle("GET /feed/snapshot", s.feedSnapshot)
 	handle("POST /feed/snapshot", s.feedSnapshot)
+	if s.statuses != nil {
+		handle("GET "+statuslist.Path+"{list}", s.statusList)
+		handle("OPTIONS "+statuslist.Path+"{list}", s.preflightPublic)
+	}
 
 	handle("GET /.well-known/openid-configuration", s.serveMetadata)
 	handle("GET /.well-known/oauth-authorization-server", s.serveMetadata)

@@ -109,8 +109,9 @@ func New(tb testing.TB, options ...func(*authz.Config)) *Server {
 // NewReplicas starts a server for each store, all of the same data, behind a
 // proxy that sends each request to the next one. Their clocks are ahead of
 // Clock by the skews. The Server that it returns is reached through the proxy
-// and otherwise is the first of them.
-func NewReplicas(tb testing.TB, stores []storage.Store, skews []time.Duration) (*Server, []*Server) {
+// and otherwise is the first of them. The options change the configuration of
+// each.
+func NewReplicas(tb testing.TB, stores []storage.Store, skews []time.Duration, options ...func(*authz.Config)) (*Server, []*Server) {
 	tb.Helper()
 	turns := &atomic.Int64{}
 	targets := make([]http.Handler, len(stores))
@@ -122,7 +123,7 @@ func NewReplicas(tb testing.TB, stores []storage.Store, skews []time.Duration) (
 	replicas := make([]*Server, len(stores))
 	for i, store := range stores {
 		s := &Server{TB: tb, URL: web.URL, Store: store, Log: log, Clock: clock, Skew: skews[i]}
-		s.start(nil)
+		s.start(options)
 		at, err := url.Parse(s.Address)
 		check(tb, err)
 		targets[i] = httputil.NewSingleHostReverseProxy(at) // it leaves Host as it is
