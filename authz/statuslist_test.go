@@ -85,7 +85,7 @@ func revokedIn(t testing.TB, at *authztest.Server, token string) bool {
 	defer keys.Body.Close()
 	var set jose.JSONWebKeySet
 	check(t, json.NewDecoder(keys.Body).Decode(&set))
-	jws, err := jose.ParseSigned(body, []jose.SignatureAlgorithm{jose.ES256})
+	jws, err := jose.ParseSignedCompact(body, []jose.SignatureAlgorithm{jose.ES256})
 	check(t, err)
 	payload, err := jws.Verify(set)
 	check(t, err)

@@ -34,7 +34,7 @@ const (
 	maxKept = 256
 )
 
-// ErrUnknown: no server of this store made such a list.
+// ErrUnknown says that no server of this store made such a list.
 var ErrUnknown = errors.New("there is no such status list")
 
 // Source is where a [Publisher] has it from that its lists are complete: the

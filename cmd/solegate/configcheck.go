@@ -103,6 +103,7 @@ func (c *configuration) authz() authz.Config {
 		BindLoginToAddress: c.Login.BindAddress,
 		TrustedProxies:     c.TrustedProxies,
 		LogoutNetworks:     c.BackchannelLogout.AllowNetworks,
+		StatusList:         c.StatusList,
 	}
 }
 
