@@ -45,9 +45,14 @@ type Config struct {
 	// are told of a logout, and in development mode loopback.
 	LogoutNetworks []netip.Prefix
 
+	// SuspendedNotice is what a person reads who is suspended and signs in with
+	// the right password; a sentence of ours if empty. It is plain text of at
+	// most 500 characters in one line. Until when it lasts is added.
+	SuspendedNotice string
+
 	// FeedHeartbeat is how often a stream of the revocation feed on which
-	// nothing happens says so: 5 seconds if zero, a minute at most. APIs take a
-	// stream that is silent for longer for a broken one.
+	// nothing happens says so: 5 seconds if zero, a minute at most. An API takes
+	// a stream that is silent for two thirds of its StaleAfter for a broken one.
 	FeedHeartbeat time.Duration
 
 	// StatusList gives every grant a place in a Token Status List, which its

@@ -54,6 +54,15 @@ var ends = []struct {
 		s.received() // that was the block's
 		s.check(s.Revoker.UnblockUser(s.TB.Context(), s.alice))
 	}},
+	{"a rule suspends the account", dies, dies, dies, dies, dies, expires, sent, (*scene).suspend},
+	{"a suspension ends, or is lifted", dead, dead, dead, dead, dead, expires, none, func(s *scene) {
+		s.suspend()
+		s.received() // that was the suspension's
+		s.check(s.Revoker.Lift(s.TB.Context(), s.alice, "test"))
+	}},
+	{"a rule asks for a new login", dies, dies, dies, dies, dies, expires, sent, func(s *scene) {
+		s.check(s.Revoker.DemandLogin(s.TB.Context(), s.alice, "flood", "test"))
+	}},
 	{"`user revoke NAME`", dies, dies, dies, dies, dies, expires, sent, func(s *scene) {
 		s.check(s.Revoker.RevokeUser(s.TB.Context(), s.alice, "test"))
 	}},
@@ -168,6 +177,10 @@ func (s *scene) signOut() {
 
 func (s *scene) block() {
 	s.check(s.Revoker.BlockUser(s.TB.Context(), s.alice, "test", time.Time{}))
+}
+
+func (s *scene) suspend() {
+	s.check(s.Revoker.SuspendUser(s.TB.Context(), s.alice, "flood", "test", time.Time{}))
 }
 
 func (s *scene) disable() { s.check(s.Revoker.DisableClient(s.TB.Context(), "spa")) }

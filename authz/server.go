@@ -20,6 +20,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/backchannel"
@@ -88,7 +90,7 @@ func New(_ context.Context, c Config) (*Server, error) {
 		Seal: c.Ring.Seal, Unseal: c.Ring.Unseal, Secret: c.Ring.Secret,
 		Revoker: s.revoker, Hasher: hasher, Pages: s.pages, Audit: s.audit, Log: c.Log, Now: c.Now, Rand: c.Rand,
 		SessionIdle: c.Lifetimes.SessionIdle, SessionLife: c.Lifetimes.SessionLife, Life: c.Lifetimes.Login,
-		BindAddress: c.BindLoginToAddress, Address: s.address, RequestID: s.requestID,
+		SuspendedNotice: c.SuspendedNotice, BindAddress: c.BindLoginToAddress, Address: s.address, RequestID: s.requestID,
 	}); err != nil {
 		return nil, err
 	}
@@ -283,6 +285,9 @@ func (c *Config) complete() error {
 	return errors.Join(errs...)
 }
 
+// maxNotice bounds [Config.SuspendedNotice].
+const maxNotice = 500
+
 // Problem is a setting that can't be: its name as in the configuration file,
 // and what is wrong with what to do.
 type Problem struct{ Setting, Text string }
@@ -302,6 +307,13 @@ func (c *Config) Problems() []Problem {
 	}
 	if c.FeedHeartbeat < 0 || c.FeedHeartbeat > time.Minute {
 		problems = append(problems, Problem{"feed_heartbeat", fmt.Sprintf("%s is not between 1s and 1m", c.FeedHeartbeat)})
+	}
+	c.SuspendedNotice = strings.TrimSpace(c.SuspendedNotice)
+	if c.SuspendedNotice == "" {
+		c.SuspendedNotice = "This account is suspended because of how it was used. If you think that is a mistake, ask the people who run this service."
+	}
+	if n := c.SuspendedNotice; !utf8.ValidString(n) || utf8.RuneCountInString(n) > maxNotice || strings.ContainsFunc(n, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		problems = append(problems, Problem{"abuse.notice", fmt.Sprintf("a line of at most %d printable characters is expected", maxNotice)})
 	}
 	l := &c.Lifetimes
 	for _, d := range []struct {

@@ -87,6 +87,8 @@ type User struct {
 
 	// Block refuses logins and refreshes while it lasts.
 	Block *Block `json:"block,omitempty"`
+	// Throttle slows them down while it lasts.
+	Throttle *Throttle `json:"throttle,omitempty"`
 
 	// Epoch counts what ended all of this user's sessions and grants at once:
 	// password changes, blocks, revocations. A session remembers the one that
@@ -108,11 +110,29 @@ type User struct {
 // Block is why and how long a user may not log in: by hand (a block) or by
 // policy (a suspension).
 type Block struct {
+	// Rule is the name of the policy's rule that set it; empty if it was done
+	// by hand.
+	Rule   string    `json:"rule,omitempty"`
 	Reason string    `json:"reason"`
 	At     time.Time `json:"at"`
 	// Until is when it ends; zero means until somebody lifts it.
 	Until time.Time `json:"until,omitzero"`
 }
+
+// Throttle is why, how long and how much a user is slowed down: by policy.
+type Throttle struct {
+	Rule   string    `json:"rule"` // the name of the policy's rule that set it
+	Reason string    `json:"reason"`
+	At     time.Time `json:"at"`
+	// Until is when it ends; zero means until somebody lifts it.
+	Until time.Time `json:"until,omitzero"`
+	// Every is the time in each of which the user gets one login and one
+	// refresh: at most [MaxEvery].
+	Every time.Duration `json:"every"`
+}
+
+// MaxEvery bounds [Throttle.Every]: what is slower is a block.
+const MaxEvery = 24 * time.Hour
 
 // Session is one login of one user in one browser.
 type Session struct {
@@ -223,6 +243,7 @@ type Store interface {
 	Replays
 	Logouts
 	Events
+	Audit
 
 	// Ready answers nil when the store can read and write now.
 	Ready(ctx context.Context) error
@@ -230,7 +251,8 @@ type Store interface {
 	// Sweep removes at most limit records that nothing can need at now:
 	// grants past Expires (and codes never redeemed past CodeExpires by an
 	// hour), sessions past Expires, counters of past windows, what Once
-	// remembers, logouts and events past their time. It returns
+	// remembers, logouts and events past their time, lines at the begin of the
+	// audit log as [Audit] says. It returns
 	// how many; fewer than limit means that nothing is left. The space is reused.
 	// An engine that removes records when their time has come, by a clock of
 	// its own, leaves it nothing to do.

@@ -296,6 +296,11 @@ func TestE28UnknownAccountsLookTheSame(t *testing.T) {
 	if known.StatusCode != unknown.StatusCode || strip(known) != strip(unknown) {
 		t.Errorf("%d and %d:\n%s\n%s", known.StatusCode, unknown.StatusCode, known.Body, unknown.Body)
 	}
+	check(t, s.Revoker.SuspendUser(t.Context(), s.User("alice").ID, "flood", "abuse", time.Time{}))
+	suspended := attempt(t, s, b, "192.0.2.5", "alice", "a wrong but long password")
+	if suspended.StatusCode != unknown.StatusCode || strip(suspended) != strip(unknown) {
+		t.Errorf("a suspended account looks different: %d", suspended.StatusCode)
+	}
 	check(t, s.Revoker.BlockUser(t.Context(), s.User("alice").ID, "abuse", time.Time{}))
 	blocked := attempt(t, s, b, "192.0.2.3", "alice", "a wrong but long password")
 	if blocked.StatusCode != unknown.StatusCode || strip(blocked) != strip(unknown) {

@@ -33,6 +33,8 @@ type Event struct {
 	ResourceServer clients.ID
 	// JKT is the thumbprint of the key that the token was bound to.
 	JKT string
+	// Rule is the name of the policy's rule that decided it, where one did.
+	Rule string
 	// Reason says why, in words of ours.
 	Reason string
 	// Request is the id that the error page showed.
@@ -68,6 +70,7 @@ func (l *Log) Record(ctx context.Context, e Event) {
 	}
 	add("resource_server", string(e.ResourceServer))
 	add("jkt", e.JKT)
+	add("rule", e.Rule)
 	add("reason", e.Reason)
 	add("request", e.Request)
 	l.log.LogAttrs(ctx, slog.LevelInfo, e.What, attrs...)

@@ -111,9 +111,9 @@ func (s *Subscriber) next() (list []*message, comment, ok bool) {
 func (s *Subscriber) Serve(w http.ResponseWriter, r *http.Request, good func(context.Context) bool) {
 	defer s.close()
 	control := http.NewResponseController(w)
-	// The server's own time limits are for requests that end. They stay where
-	// the connection can't have others.
-	control.SetReadDeadline(time.Time{})
+	// The server's own time limit for writing is for requests that end. It stays
+	// where the connection can't have another. That for reading is over with the
+	// request's body.
 	control.SetWriteDeadline(time.Time{})
 	head := w.Header()
 	head["Content-Type"] = []string{wire.StreamMediaType}

@@ -71,6 +71,8 @@ type Config struct {
 	SessionLife time.Duration // and after so long in any case
 	Life        time.Duration // to complete the pages
 
+	SuspendedNotice string // what a suspended person reads
+
 	BindAddress bool                           // of the anti-forgery token
 	Address     func(*http.Request) netip.Addr // of the client
 	RequestID   func(*http.Request) string

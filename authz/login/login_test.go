@@ -1,12 +1,19 @@
 package login
 
 import (
+	"crypto/rand"
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/storage"
+	"github.com/solegate/solegate/storage/sqlite"
 )
 
 func TestNormalizeName(t *testing.T) {
@@ -83,5 +90,53 @@ func TestSecondCookieIsRefused(t *testing.T) {
 	r.Header.Add("Cookie", "__Host-solegate-session=other."+strings.Repeat("A", 43))
 	if _, _, ok := l.sessionCookie(r); ok {
 		t.Error("one of two cookies was chosen")
+	}
+}
+
+// TestSessionOfAnotherEpochIsNotRenewed: somebody signs in with the old password
+// in a browser whose session is of the time after the change. The new session is
+// of the old epoch, and dead; the other one stays what it was.
+func TestSessionOfAnotherEpochIsNotRenewed(t *testing.T) {
+	store, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "solegate.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	now := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	l := &Login{cookies: namesFor(true), Config: Config{
+		Store: store, Now: func() time.Time { return now }, Rand: rand.Reader, SessionIdle: time.Hour, SessionLife: time.Hour,
+		Address: func(*http.Request) netip.Addr { return netip.IPv6Loopback() },
+	}}
+	u := storage.User{ID: "u", Name: "alice", Epoch: 1}
+	if err := store.CreateUser(t.Context(), u); err != nil {
+		t.Fatal(err)
+	}
+	start := func(browser *http.Request, u storage.User) (storage.Session, *http.Request) {
+		t.Helper()
+		w := httptest.NewRecorder()
+		s, err := l.start(t.Context(), w, browser, u, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := httptest.NewRequest("GET", "/", nil)
+		for _, c := range w.Result().Cookies() {
+			next.AddCookie(c)
+		}
+		return s, next
+	}
+	first, browser := start(httptest.NewRequest("GET", "/", nil), u)
+	again, browser := start(browser, u)
+	if s, _, err := l.Current(browser); err != nil || again.ID != first.ID || s.ID != first.ID {
+		t.Fatalf("the same person again: %s, %s before, %v", again.ID, first.ID, err)
+	}
+
+	before := u
+	before.Epoch = 0 // as it was read before the password was changed
+	late, _ := start(browser, before)
+	if s, _, err := l.Current(browser); err != nil || late.ID == first.ID || s.Epoch != 1 {
+		t.Errorf("the session is %+v, %v; the one of the old password %s", s, err, late.ID)
+	}
+	if s, u, err := store.SessionUser(t.Context(), late.ID); err != nil || revocation.SessionLive(s, u, now) == nil {
+		t.Errorf("the session of the old password lives: %+v, %v", s, err)
 	}
 }

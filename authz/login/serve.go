@@ -88,8 +88,12 @@ func (l *Login) ServeLogin(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		l.fail(w, r, http.StatusServiceUnavailable, "This did not work", "The server can't sign you in now. Try again.", err)
 		return
+	// Only who knows the password is told.
+	case revocation.Suspended(u, l.Now()):
+		l.refused(r, u.ID, "the user is suspended")
+		again(http.StatusForbidden, username, l.suspended(u.Block.Until))
+		return
 	case revocation.Blocked(u, l.Now()):
-		// Only who knows the password is told.
 		l.refused(r, u.ID, "the user is blocked")
 		again(http.StatusForbidden, username, "This account is blocked. Ask the people who run this service.")
 		return
@@ -298,6 +302,19 @@ func (l *Login) refused(r *http.Request, u storage.UserID, reason string) {
 
 func (l *Login) headers(formAction string) pages.Headers {
 	return pages.Headers{Secure: !l.Development, FormAction: formAction}
+}
+
+// suspended is what a person reads who is suspended.
+func (l *Login) suspended(until time.Time) string {
+	if until.IsZero() {
+		return l.SuspendedNotice
+	}
+	return l.SuspendedNotice + " This ends on " + moment(until) + "."
+}
+
+// moment is a time as one writes it, not before it.
+func moment(t time.Time) string {
+	return t.Add(time.Minute - 1).UTC().Truncate(time.Minute).Format("2 January 2006 at 15:04 UTC")
 }
 
 // inWords is a wait as one says it.

@@ -106,6 +106,12 @@ var ends = []struct {
 	{"BlockUser", "UpdateUser", func(ctx context.Context, w *world) error {
 		return w.revoker.BlockUser(ctx, "u", "what the operator typed", time.Time{})
 	}, storage.Event{Kind: storage.EventUser, Subject: "u", Epoch: 4, Reason: "blocked"}},
+	{"SuspendUser", "UpdateUser", func(ctx context.Context, w *world) error {
+		return w.revoker.SuspendUser(ctx, "u", "flood", "what the API typed", time.Time{})
+	}, storage.Event{Kind: storage.EventUser, Subject: "u", Epoch: 4, Reason: "blocked"}},
+	{"DemandLogin", "UpdateUser", func(ctx context.Context, w *world) error {
+		return w.revoker.DemandLogin(ctx, "u", "flood", "what the API typed")
+	}, storage.Event{Kind: storage.EventUser, Subject: "u", Epoch: 4, Reason: "revoked"}},
 	{"RevokeUser", "UpdateUser", func(ctx context.Context, w *world) error {
 		return w.revoker.RevokeUser(ctx, "u", "what the operator typed")
 	}, storage.Event{Kind: storage.EventUser, Subject: "u", Epoch: 4, Reason: "revoked"}},

@@ -153,9 +153,10 @@ func (r *Revoker) BlockUser(ctx context.Context, id storage.UserID, reason strin
 	return r.record(ctx, err, "block user", audit.Event{What: "user blocked", User: id, Reason: reason})
 }
 
-// UnblockUser lets the user log in again. What was ended stays ended.
+// UnblockUser lets the user log in again, and as often as anybody: it lifts what
+// policy did, too. What was ended stays ended.
 func (r *Revoker) UnblockUser(ctx context.Context, id storage.UserID) error {
-	err := r.user(ctx, id, "", func(u *storage.User) { u.Block = nil })
+	err := r.user(ctx, id, "", func(u *storage.User) { u.Block, u.Throttle = nil, nil })
 	return r.record(ctx, err, "unblock user", audit.Event{What: "user unblocked", User: id})
 }
 
@@ -294,6 +295,9 @@ func (r *Revoker) ends(ctx context.Context, u storage.UserID, s storage.SessionI
 }
 
 func (r *Revoker) record(ctx context.Context, err error, doing string, e audit.Event) error {
+	if errors.Is(err, errKept) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
@@ -313,10 +317,22 @@ func (r *Revoker) endUser(ctx context.Context, id storage.UserID, word string, c
 // user changes the user. With a word for the feed it begins a new epoch, which
 // is announced first.
 func (r *Revoker) user(ctx context.Context, id storage.UserID, word string, change func(*storage.User)) error {
+	return r.userIf(ctx, id, word, func(storage.User) bool { return true }, change)
+}
+
+// userIf is user where the user, as it is in the store when it is changed, is
+// one that is to be changed. Otherwise nothing happens, and it returns errKept.
+// What it may have written already must be one that is to be changed: if the
+// answer is lost it does it once more.
+func (r *Revoker) userIf(ctx context.Context, id storage.UserID, word string, which func(storage.User) bool, change func(*storage.User)) error {
+	lost := false
 	for try := 1; ; try++ {
 		u, err := r.Store.User(ctx, id)
 		if err != nil {
 			return err
+		}
+		if !which(u) {
+			return errKept
 		}
 		ended := func() error { return nil }
 		if word != "" {
@@ -330,7 +346,12 @@ func (r *Revoker) user(ctx context.Context, id storage.UserID, word string, chan
 		u.UpdatedAt = r.Now()
 		if err = r.Store.UpdateUser(ctx, u); err == nil {
 			return ended()
-		} else if !errors.Is(err, storage.ErrConflict) || try == tries {
+		}
+		again := errors.Is(err, storage.ErrConflict)
+		if errors.Is(err, storage.ErrUnknown) && !lost {
+			lost, again = true, true
+		}
+		if !again || try == tries {
 			return err
 		}
 	}

@@ -27,7 +27,8 @@ type settings struct {
 
 	TrustedProxies []netip.Prefix `yaml:"trusted_proxies" doc:"Networks of the proxies in front, such as 10.0.0.0/8: only they may say, in X-Forwarded-For, where a request comes from."`
 
-	AccessTokenAlg string `yaml:"access_token_alg" default:"ES256" doc:"How access tokens are signed: ES256, RS256 or EdDSA."`
+	AccessTokenAlg string        `yaml:"access_token_alg" default:"ES256" doc:"How access tokens are signed: ES256, RS256 or EdDSA."`
+	FeedHeartbeat  time.Duration `yaml:"feed_heartbeat" default:"5s" doc:"How often a stream of the revocation feed on which nothing happens says so, 1s to 1m. The StaleAfter of every API must be three times as long: 30s unless it says otherwise."`
 
 	StatusList bool `yaml:"status_list" doc:"Give access tokens a status claim, some 170 characters, and serve the Token Status Lists that it names, for APIs whose library reads them: keys/verify/README.md. The same at all servers."`
 
@@ -62,6 +63,10 @@ type settings struct {
 		Threads    uint8  `yaml:"threads" default:"1" doc:"Threads of a password hash."`
 		Concurrent int    `yaml:"concurrent" default:"0" doc:"Password hashes that run at once; 0 means half of the processors, 4 at most."`
 	} `yaml:"password"`
+
+	Abuse struct {
+		Notice string `yaml:"notice" doc:"What a person whose account is suspended reads who signs in with the right password, in words of yours; at most 500 characters of plain text. Until when it lasts is added."`
+	} `yaml:"abuse"`
 
 	Log struct {
 		Format string `yaml:"format" default:"text" doc:"text or json, on standard error."`

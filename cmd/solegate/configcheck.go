@@ -104,6 +104,8 @@ func (c *configuration) authz() authz.Config {
 		TrustedProxies:     c.TrustedProxies,
 		LogoutNetworks:     c.BackchannelLogout.AllowNetworks,
 		StatusList:         c.StatusList,
+		SuspendedNotice:    c.Abuse.Notice,
+		FeedHeartbeat:      c.FeedHeartbeat,
 	}
 }
 
@@ -158,6 +160,9 @@ func (c *configuration) checkServer() {
 	az := c.authz()
 	for _, p := range az.Problems() {
 		c.mistakef(p.Setting, "%s", p.Text)
+	}
+	if h := c.FeedHeartbeat; h >= 0 && h < time.Second {
+		c.mistakef("feed_heartbeat", "%s is not between 1s and 1m", h)
 	}
 	c.checkShared()
 	switch {

@@ -84,7 +84,7 @@ func (a *app) resource() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := o.store.UpdateResourceServer(cmd.Context(), rs); err != nil {
+		if err := o.updateResource(cmd.Context(), rs); err != nil {
 			return err
 		}
 		if secret != "" {
@@ -106,7 +106,7 @@ func (a *app) resource() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := o.store.UpdateResourceServer(cmd.Context(), rs); err != nil {
+		if err := o.updateResource(cmd.Context(), rs); err != nil {
 			return err
 		}
 		return a.showCredential(rs, secret)
@@ -114,7 +114,7 @@ func (a *app) resource() *cobra.Command {
 	able := func(disabled bool) func(*cobra.Command, *operator, clients.ResourceServer) error {
 		return func(cmd *cobra.Command, o *operator, rs clients.ResourceServer) error {
 			rs.Disabled = disabled
-			if err := o.store.UpdateResourceServer(cmd.Context(), rs); err != nil {
+			if err := o.updateResource(cmd.Context(), rs); err != nil {
 				return err
 			}
 			return a.showResource(rs)
@@ -130,6 +130,15 @@ func (a *app) resource() *cobra.Command {
 	})
 	operatorFlags(register, list, show, update, rotate, disable, enable, remove)
 	return group("resource", "Give APIs a credential for introspection", register, list, show, update, rotate, disable, enable, remove)
+}
+
+// updateResource stores rs in the place of what was read before.
+func (o *operator) updateResource(ctx context.Context, rs clients.ResourceServer) error {
+	err := o.store.UpdateResourceServer(ctx, rs)
+	if errors.Is(err, storage.ErrConflict) {
+		return fmt.Errorf("resource server %s was changed by somebody else at this moment: look at it and try again", rs.ID)
+	}
+	return err
 }
 
 // resourceFlags puts the flags that were given into rs and checks what came of

@@ -58,7 +58,7 @@ func (s *Store) checkKey(ctx context.Context, node *redis.Client, key string, pr
 	switch {
 	case name == "{r}clients" || name == "{r}apis" || name == "{l}due" || begins("o{", "i{"):
 		wanted = "zset"
-	case name == "{e}events":
+	case name == "{e}events" || name == "{a}audit":
 		wanted = "stream"
 	case name == "{l}logouts" || begins("n{"):
 		wanted = "hash"
@@ -84,6 +84,8 @@ func (s *Store) checkKey(ctx context.Context, node *redis.Client, key string, pr
 		return s.checkLogouts(ctx, node, key, say)
 	case "{e}events":
 		return checkEvents(ctx, node, key, say)
+	case "{a}audit":
+		return checkAudit(ctx, node, key, say)
 	}
 	if wanted == "hash" {
 		return s.checkNames(ctx, node, key, say)

@@ -185,7 +185,7 @@ func last(list []storage.Event, after storage.Cursor) storage.Cursor {
 }
 
 // Sweep implements [storage.Store]. Redis removes by itself what has expired,
-// but events go from the begin of their order.
+// but events and lines of the audit log go from the begin of their order.
 func (s *Store) Sweep(ctx context.Context, now time.Time, limit int) (int, error) {
 	reply, err := s.run(ctx, write{script: sweepScript, keys: []string{s.eventsKey()}, args: []any{record.Nanos(now.Add(-clockMargin)), limit}, repeat: harmless})
 	if err != nil {
@@ -195,5 +195,9 @@ func (s *Store) Sweep(ctx context.Context, now time.Time, limit int) (int, error
 	if !ok {
 		return 0, fmt.Errorf("%w: script sweep answered %v", storage.ErrUnavailable, reply)
 	}
-	return int(n), nil
+	if int(n) >= limit {
+		return int(n), nil
+	}
+	lines, err := s.sweepAudit(ctx, record.Nanos(now.Add(-clockMargin)), limit-int(n))
+	return int(n) + lines, err
 }

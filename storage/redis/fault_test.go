@@ -128,6 +128,8 @@ type trouble struct {
 	appended [2][]int        // by each writer, the lists that were acknowledged
 	followed map[string]bool // the events that were read
 	restarts int             // of the reader, because its place was lost
+
+	logged [2][]string // by each writer, the audit lines that were acknowledged
 }
 
 // begin starts the load: families that rotate, grants that are revoked, users
@@ -152,6 +154,9 @@ func begin(t *testing.T, store storage.Store) *trouble {
 		l.work.Go(func() { l.append(i) })
 	}
 	l.work.Go(l.follow)
+	for i := range l.logged {
+		l.work.Go(func() { l.log(i) })
+	}
 	return l
 }
 
@@ -381,6 +386,7 @@ func (l *trouble) finish() {
 	l.stop()
 	l.work.Wait()
 	l.checkEvents()
+	l.checkAudit()
 	for i, id := range l.families {
 		st, err := l.store.Standing(t.Context(), id, "spa")
 		check(t, err)

@@ -72,3 +72,6 @@ func (s *Store) dueKey() string     { return s.prefix + "{l}due" }
 
 // All events are in one stream, so that there is one order.
 func (s *Store) eventsKey() string { return s.prefix + "{e}events" }
+
+// The audit log is one chain.
+func (s *Store) auditKey() string { return s.prefix + "{a}audit" }

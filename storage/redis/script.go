@@ -98,6 +98,10 @@ var (
 	appendText string
 	//go:embed script/sweep.lua
 	sweepText string
+	//go:embed script/audit.lua
+	auditText string
+	//go:embed script/sweepaudit.lua
+	sweepAuditText string
 	//go:embed script/ready.lua
 	readyText string
 
@@ -121,5 +125,8 @@ var (
 	finishScript  = newScript("finish", finishText)
 	appendScript  = newScript("append", trimText, appendText)
 	sweepScript   = newScript("sweep", trimText, sweepText)
+	auditScript   = newScript("audit", auditText)
 	readyScript   = newScript("ready", readyText)
+
+	sweepAuditScript = newScript("sweepaudit", sweepAuditText)
 )

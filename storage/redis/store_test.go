@@ -87,8 +87,12 @@ func TestRoundTrips(t *testing.T) {
 		{"EachLogout", 1, func() error { return s.EachLogout(t.Context(), func(storage.Logout) error { return nil }) }},
 		{"FinishLogout", 1, func() error { return s.FinishLogout(t.Context(), "spa", "u.s") }},
 		{"AppendEvents", 1, func() error { return s.AppendEvents(t.Context(), []storage.Event{event("a"), event("b")}, start) }},
+		{"AppendAudit", 1, func() error {
+			return s.AppendAudit(t.Context(), storage.AuditHead{}, auditLines(storage.AuditHead{}, "a", "b"))
+		}},
+		{"AuditHead", 1, func() error { _, err := s.AuditHead(t.Context()); return err }},
+		{"AuditLines", 1, func() error { _, err := s.AuditLines(t.Context(), 0, 10); return err }},
 		{"Events", 2, func() error { _, _, err := s.Events(t.Context(), "", 10); return err }},
-		{"Sweep", 1, func() error { _, err := s.Sweep(t.Context(), start, 10); return err }},
 		{"Client", 1, func() error { _, err := s.Client(t.Context(), "spa"); return err }},
 		{"Count", 1, func() error { _, err := s.Count(t.Context(), "k", 1, start, time.Minute); return err }},
 	} {
@@ -98,6 +102,13 @@ func TestRoundTrips(t *testing.T) {
 		if n, commands := h.n.Load(), h.commands.Load(); n != 1 || commands != op.commands {
 			t.Errorf("%s took %d trips with %d commands; 1 and %d expected", op.name, n, commands, op.commands)
 		}
+	}
+	// The events are in one slot, the audit log in another.
+	h.n.Store(0)
+	_, err := s.Sweep(t.Context(), start, 10)
+	check(t, err)
+	if n := h.n.Load(); n != 2 {
+		t.Errorf("Sweep took %d trips; 2 expected", n)
 	}
 }
 
@@ -328,6 +339,13 @@ func TestLastingIsWritten(t *testing.T) {
 	if once := 3; changes() <= before+once { // entry, order, account
 		t.Error("to reserve a name again wrote nothing")
 	}
+	cut = proxy.CutAfterRequest(1, "evalsha")
+	before = changes()
+	check(t, s.AppendAudit(ctx, storage.AuditHead{}, auditLines(storage.AuditHead{}, "a")))
+	happened(t, cut)
+	if once := 1; changes() <= before+once {
+		t.Error("AppendAudit again wrote nothing")
+	}
 }
 
 // TestLives: what counts is in Redis for as long as it counts.
@@ -389,6 +407,16 @@ func TestAskedAgain(t *testing.T) {
 				return other.UpdateClient(ctx, c)
 			}, storage.ErrExists,
 			func() bool { c, err := other.Client(ctx, "spa"); return err == nil && c.Disabled }},
+		{"AppendAudit", func(s storage.Store) error { // it is there, and others are behind it
+			return s.AppendAudit(ctx, storage.AuditHead{}, auditLines(storage.AuditHead{}, "a", "b"))
+		}, func() error {
+			h := auditLines(storage.AuditHead{}, "a", "b")[1].Head()
+			return other.AppendAudit(ctx, h, auditLines(h, "c"))
+		}, nil,
+			func() bool {
+				l, err := other.AuditLines(ctx, 0, 10)
+				return err == nil && len(l) == 3 && string(l[2].Body) == "c"
+			}},
 		{"UpdateUser", func(s storage.Store) error { return s.UpdateUser(ctx, u) },
 			func() error { blocked.Version = u.Version + 1; return other.UpdateUser(ctx, blocked) }, storage.ErrConflict,
 			func() bool { u, err := other.User(ctx, "u"); return err == nil && u.Block != nil }},
@@ -466,6 +494,9 @@ func TestLastingWaits(t *testing.T) {
 		{"AddLogouts", func() error { return s.AddLogouts(ctx, []storage.Logout{logout("u.s2")}) }},
 		{"FinishLogout", func() error { return s.FinishLogout(ctx, "spa", "u.s") }},
 		{"AppendEvents", func() error { return s.AppendEvents(ctx, []storage.Event{event("a")}, start) }},
+		{"AppendAudit", func() error {
+			return s.AppendAudit(ctx, storage.AuditHead{}, auditLines(storage.AuditHead{}, "a"))
+		}},
 		{"RevokeGrant", func() error { return s.RevokeGrant(ctx, "u.s.g", start, "test") }},
 		{"EndSession", func() error { return s.EndSession(ctx, "u.s", start) }},
 		{"CreateUser", func() error { return s.CreateUser(ctx, storage.User{ID: "u2", Name: "bob"}) }},
@@ -521,6 +552,7 @@ func TestCheckFinds(t *testing.T) {
 	check(t, s.Once(t.Context(), [32]byte{1}, start, start.Add(time.Hour)))
 	check(t, s.AddLogouts(t.Context(), []storage.Logout{logout("u.s")}))
 	check(t, s.AppendEvents(t.Context(), []storage.Event{event("a")}, start))
+	check(t, s.AppendAudit(t.Context(), storage.AuditHead{}, auditLines(storage.AuditHead{}, "a", "b", "c")))
 	for name, c := range map[string]struct {
 		damage [][]string
 		says   string
@@ -542,6 +574,9 @@ func TestCheckFinds(t *testing.T) {
 		"altered event":    {[][]string{{"XADD", "sg:{e}events", "*", "i", "x", "k", "user", "s", "u", "e", "-1", "b", "1", "u", "1", "r", "", "a", "", "l", "1"}}, "damaged"},
 		"events expire":    {[][]string{{"EXPIRE", "sg:{e}events", "1000"}}, "expires in"},
 		"events are none":  {[][]string{{"SET", "sg:{e}events", "x"}}, "a stream is expected"},
+		"a line is gone":   {[][]string{{"XDEL", "sg:{a}audit", "2-0"}}, "line 2 is missing"},
+		"a forged line":    {[][]string{{"XADD", "sg:{a}audit", "4-0", "u", "0", "l", strings.Repeat("x", 32), "b", "d"}}, "line 4 is not what was written behind line 3"},
+		"no line":          {[][]string{{"XADD", "sg:{a}audit", "4-1", "u", "0", "l", strings.Repeat("x", 32), "b", "d"}}, "damaged"},
 		"unknown":          {[][]string{{"SET", "sg:x", "1"}}, "nothing of this version"},
 	} {
 		t.Run(name, func(t *testing.T) {

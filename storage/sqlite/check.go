@@ -100,7 +100,7 @@ func (s *Store) Check(ctx context.Context, problem func(string)) error {
 			return s.unavailable(err)
 		}
 	}
-	return nil
+	return s.checkAudit(ctx, problem)
 }
 
 // each calls do for every row and closes them.

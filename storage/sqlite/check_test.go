@@ -2,6 +2,7 @@ package sqlite_test
 
 import (
 	"database/sql"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,6 +20,15 @@ func TestCheckFinds(t *testing.T) {
 	if err := s.CreateGrant(t.Context(), grant("u.s.g")); err != nil {
 		t.Fatal(err)
 	}
+	var before storage.AuditHead
+	for n := range 4 {
+		l := storage.AuditLine{Seq: before.Seq + 1, Body: fmt.Append(nil, n)}
+		l.Link = l.LinkAfter(before)
+		if err := s.AppendAudit(t.Context(), before, []storage.AuditLine{l}); err != nil {
+			t.Fatal(err)
+		}
+		before = l.Head()
+	}
 	db, err := sql.Open("sqlite", path)
 	if err != nil {
 		t.Fatal(err)
@@ -32,6 +42,11 @@ func TestCheckFinds(t *testing.T) {
 		{"INSERT INTO replays VALUES (x'0a', 1)", "DELETE FROM replays", `replay's key "0A": 1 bytes, 32 expected`},
 		{"INSERT INTO events VALUES (7, 1, x'7b')", "DELETE FROM events", `event "7": `},
 		{"INSERT INTO events VALUES (7, 1, CAST('{\"id\":\"x\",\"until\":\"2026-11-23T12:00:00Z\"}' AS BLOB))", "DELETE FROM events", `event that ends at "1": the column is another`},
+		{"UPDATE audit SET body = x'39' WHERE seq = 3", "UPDATE audit SET body = x'32' WHERE seq = 3", "audit log: line 3 is not what was written behind line 2"},
+		{"UPDATE audit SET body = x'39' WHERE seq = 1", "UPDATE audit SET body = x'30' WHERE seq = 1", "audit log: line 1 is not what was written"},
+		{"UPDATE audit SET seq = 9 WHERE seq = 4", "UPDATE audit SET seq = 4 WHERE seq = 9", "audit log: lines 4 to 8 are missing"},
+		{"UPDATE audit SET link = x'00' WHERE seq = 4", "DELETE FROM audit WHERE seq = 4", "audit log: line 4 is not what was written behind line 3"},
+		{"DELETE FROM audit WHERE seq = 2", "DELETE FROM audit", "audit log: line 2 is missing"},
 		{"INSERT INTO key_ring VALUES (1, 1, x'00')", "DELETE FROM key_ring", `key ring "1": `},
 	} {
 		if _, err := db.Exec(c.damage); err != nil {

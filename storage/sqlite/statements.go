@@ -71,12 +71,17 @@ const (
 	stmtEvents
 	stmtEventsBegin
 
+	stmtAuditLast
+	stmtAppendAudit
+	stmtAuditLines
+
 	stmtSweepGrants
 	stmtSweepSessions
 	stmtSweepCounters
 	stmtSweepReplays
 	stmtSweepLogouts
 	stmtSweepEvents
+	stmtSweepAudit
 
 	statementCount
 )
@@ -166,6 +171,10 @@ var texts = [statementCount]string{
 	// Whether the order begins behind a place.
 	stmtEventsBegin: "SELECT coalesce((SELECT min(seq) FROM events) > ?, false)",
 
+	stmtAuditLast:   "SELECT seq, until, link, body FROM audit ORDER BY seq DESC LIMIT 1",
+	stmtAppendAudit: "INSERT INTO audit (seq, until, link, body) VALUES (?, ?, ?, ?)",
+	stmtAuditLines:  "SELECT seq, until, link, body FROM audit WHERE seq > ? ORDER BY seq LIMIT ?",
+
 	stmtSweepGrants:   "DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE expires <= ?1 AND (redeemed_at <> 0 OR code_expires <= ?1 - 3600000000000) LIMIT ?2)",
 	stmtSweepSessions: "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires <= ? LIMIT ?)",
 	stmtSweepCounters: "DELETE FROM counters WHERE (key, length, part) IN (SELECT key, length, part FROM counters WHERE expires <= ? LIMIT ?)",
@@ -174,6 +183,9 @@ var texts = [statementCount]string{
 	// From the begin of the order to the first that is needed, and never the last
 	// one: a reader whose event is behind that must learn that it was lost.
 	stmtSweepEvents: "DELETE FROM events WHERE seq < (SELECT max(seq) FROM events) AND seq < (SELECT coalesce(min(CASE WHEN until > ?1 THEN seq END), max(seq) + 1) FROM (SELECT seq, until FROM events ORDER BY seq LIMIT ?2))",
+	// From the begin up to the last of those that are past their time, which
+	// stays: it is the proof that the others were.
+	stmtSweepAudit: "DELETE FROM audit WHERE seq < (SELECT coalesce(min(CASE WHEN until = 0 OR until > ?1 THEN seq END), max(seq) + 1) - 1 FROM (SELECT seq, until FROM audit ORDER BY seq LIMIT ?2 + 1))",
 }
 
 type statements [statementCount]*sql.Stmt

@@ -139,6 +139,9 @@ func (f *faulty) Once(ctx context.Context, key [32]byte, now, until time.Time) e
 func (f *faulty) AppendEvents(ctx context.Context, list []storage.Event, now time.Time) error {
 	return f.do(ctx, "AppendEvents", func() error { return f.Store.AppendEvents(ctx, list, now) })
 }
+func (f *faulty) AppendAudit(ctx context.Context, after storage.AuditHead, lines []storage.AuditLine) error {
+	return f.do(ctx, "AppendAudit", func() error { return f.Store.AppendAudit(ctx, after, lines) })
+}
 func (f *faulty) AddLogouts(ctx context.Context, list []storage.Logout) error {
 	return f.do(ctx, "AddLogouts", func() error { return f.Store.AddLogouts(ctx, list) })
 }

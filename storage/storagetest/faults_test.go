@@ -19,7 +19,7 @@ import (
 var reads = []string{
 	"Client", "ListClients", "ResourceServer", "ListResourceServers", "User", "UserByName", "ListUsers",
 	"SessionUser", "ListSessions", "Standing", "ListGrants", "KeyRing", "Ready", "Close", "Check",
-	"Logout", "EachLogout", "Events", "AwaitEvents",
+	"Logout", "EachLogout", "Events", "AwaitEvents", "AuditHead", "AuditLines",
 }
 
 func TestEveryWriteHasFaults(t *testing.T) {
@@ -117,6 +117,11 @@ func TestFaultsHappenOrNot(t *testing.T) {
 			}},
 		"AppendEvents": {nil, func(s storage.Store) error { return s.AppendEvents(ctx, []storage.Event{{ID: "e"}}, start) },
 			func(s storage.Store) bool { list, _, _ := s.Events(ctx, "", 1); return len(list) == 1 }},
+		"AppendAudit": {nil, func(s storage.Store) error {
+			l := storage.AuditLine{Seq: 1, Body: []byte("x")}
+			l.Link = l.LinkAfter(storage.AuditHead{})
+			return s.AppendAudit(ctx, storage.AuditHead{}, []storage.AuditLine{l})
+		}, func(s storage.Store) bool { head, _ := s.AuditHead(ctx); return head.Seq == 1 }},
 		"AddLogouts": {nil, func(s storage.Store) error { return s.AddLogouts(ctx, []storage.Logout{l}) },
 			func(s storage.Store) bool { return read(s) == l }},
 		"ClaimLogouts": {[]storage.Logout{l}, func(s storage.Store) error {

@@ -75,6 +75,12 @@ func run(t *testing.T, fresh func(*testing.T) Opener, wrap func(storage.Store) s
 			other, _ := open(t)
 			testCursors(t, s, other)
 		}},
+		{"Audit", testAudit},
+		{"AuditOfAnother", testAuditOfAnother},
+		{"AuditRace", testAuditRace},
+		{"AuditEnd", testAuditEnd},
+		{"AuditUnfit", testAuditUnfit},
+		{"AuditShortened", testAuditShortened},
 		{"KeyRing", testKeyRing},
 		{"Count", testCount},
 		{"Sweep", testSweep},

@@ -65,12 +65,36 @@ func populate(t testing.TB, s storage.Store) {
 	check(t, s.Once(ctx, once, start, start.Add(time.Minute)))
 	gone := storage.Session{ID: "u0.old", User: "u0", CreatedAt: start.Add(-time.Hour), Expires: start}
 	check(t, s.CreateSession(ctx, gone))
+	check(t, s.AppendAudit(ctx, storage.AuditHead{Seq: 40}, logged()[:256]))
+	check(t, s.AppendAudit(ctx, logged()[255].Head(), logged()[256:]))
 	check(t, s.PutKeyRing(ctx, storage.KeyRing{Root: []byte{1, 2}, Keys: []storage.Key{{ID: "k", Algorithm: "ES256", Sealed: []byte{3}, CreatedAt: start}}}))
 }
 
 var once = [32]byte{1}
 
-var whole = transfer.Count{Clients: 2, ResourceServers: 1, Users: people, Sessions: people / 4 * 6, Grants: people / 4 * 6, Logouts: people / 4, Events: ends, KeyRings: 1}
+var whole = transfer.Count{Clients: 2, ResourceServers: 1, Users: people, Sessions: people / 4 * 6, Grants: people / 4 * 6, Logouts: people / 4, Events: ends, Audit: 300, KeyRings: 1}
+
+// logged is an audit log whose begin is gone; some of it is past its time.
+func logged() (list []storage.AuditLine) {
+	var before storage.AuditHead
+	for i := range 340 {
+		l := storage.AuditLine{Seq: before.Seq + 1, Until: start.Add(time.Duration(i-100) * time.Second), Body: fmt.Appendf(nil, `{"n":%d}`, i)}
+		l.Link = l.LinkAfter(before)
+		before = l.Head()
+		list = append(list, l)
+	}
+	return list[40:]
+}
+
+// hasAudit checks that a store has the audit log as it was.
+func hasAudit(t *testing.T, s storage.Store) {
+	t.Helper()
+	got, err := s.AuditLines(t.Context(), 0, 1000)
+	check(t, err)
+	if diff := cmp.Diff(logged(), got); diff != "" {
+		t.Errorf("audit log (-want +got):\n%s", diff)
+	}
+}
 
 // events are some of every kind.
 func events(from, to int) (list []storage.Event) {

@@ -21,6 +21,7 @@ type record struct {
 	Grant          *storage.Grant          `json:"grant,omitempty"`
 	Logout         *storage.Logout         `json:"logout,omitempty"`
 	Events         []storage.Event         `json:"events,omitempty"` // a page of them, in their order
+	Audit          []storage.AuditLine     `json:"audit,omitempty"`  // likewise
 	KeyRing        *storage.KeyRing        `json:"key_ring,omitempty"`
 }
 
@@ -41,16 +42,21 @@ func (r record) which(c *Count) (string, *int64) {
 		return fmt.Sprintf("logout of session %s at client %s", r.Logout.Session, r.Logout.Client), &c.Logouts
 	case len(r.Events) > 0:
 		return fmt.Sprintf("events from %s on", r.Events[0].ID), &c.Events
+	case len(r.Audit) > 0:
+		return fmt.Sprintf("audit log from line %d on", r.Audit[0].Seq), &c.Audit
 	}
 	return "key ring", &c.KeyRings
 }
 
 // size is how many records it is.
-func (r record) size() int64 { return max(1, int64(len(r.Events))) }
+func (r record) size() int64 { return max(1, int64(len(r.Events)+len(r.Audit))) }
+
+// ordered reports whether it has its place behind the one before.
+func (r record) ordered() bool { return len(r.Events)+len(r.Audit) > 0 }
 
 // empty reports whether it is none.
 func (r record) empty() bool {
-	return r.Client == nil && r.ResourceServer == nil && r.User == nil && r.Session == nil && r.Grant == nil && r.Logout == nil && len(r.Events) == 0 && r.KeyRing == nil
+	return r.Client == nil && r.ResourceServer == nil && r.User == nil && r.Session == nil && r.Grant == nil && r.Logout == nil && !r.ordered() && r.KeyRing == nil
 }
 
 func (r record) String() string {
@@ -80,6 +86,8 @@ func put(ctx context.Context, s storage.Store, r record, there *eventIndex, now 
 			return err
 		}
 		return s.AppendEvents(ctx, missing, now)
+	case len(r.Audit) > 0:
+		return putAudit(ctx, s, r.Audit)
 	case r.KeyRing != nil:
 		ring := *r.KeyRing
 		ring.Version = 0
@@ -141,6 +149,8 @@ func get(ctx context.Context, s storage.Store, r record, there *eventIndex) (fou
 			err = storage.ErrNotFound
 		}
 		found.Events = r.Events
+	case len(r.Audit) > 0:
+		found.Audit, err = getAudit(ctx, s, r.Audit)
 	default:
 		ring, e := s.KeyRing(ctx)
 		found.KeyRing, err = &ring, e

@@ -7,6 +7,8 @@
 // assertion that is too old when a server starts on the copy. Events live for
 // minutes, too, and yet are moved: without them an API would take tokens again
 // that had ended. Their cursors are new, so whoever follows them begins anew.
+// The audit log is moved line by line, with the links that it has: whether they
+// fit is for the store's check to say.
 package transfer
 
 import (
@@ -30,12 +32,13 @@ type Count struct {
 	Grants          int64 `json:"grants"`
 	Logouts         int64 `json:"logouts"`
 	Events          int64 `json:"events"`
+	Audit           int64 `json:"audit"` // lines
 	KeyRings        int64 `json:"key_rings"`
 }
 
 // Total is the sum.
 func (c Count) Total() int64 {
-	return c.Clients + c.ResourceServers + c.Users + c.Sessions + c.Grants + c.Logouts + c.Events + c.KeyRings
+	return c.Clients + c.ResourceServers + c.Users + c.Sessions + c.Grants + c.Logouts + c.Events + c.Audit + c.KeyRings
 }
 
 func (c *Count) add(r record) {
@@ -127,6 +130,9 @@ func read(ctx context.Context, s storage.Store, now time.Time, visit func(record
 	if err := eachEvent(ctx, s, now, func(list []storage.Event) error { return visit(record{Events: list}) }); err != nil {
 		return err
 	}
+	if err := eachAudit(ctx, s, func(lines []storage.AuditLine) error { return visit(record{Audit: lines}) }); err != nil {
+		return err
+	}
 	switch ring, err := s.KeyRing(ctx); {
 	case errors.Is(err, storage.ErrNotFound):
 		return nil
@@ -184,7 +190,11 @@ func empty(ctx context.Context, s storage.Store) error {
 	if err != nil {
 		return err
 	}
-	if len(events) > 0 {
+	head, err := s.AuditHead(ctx)
+	if err != nil {
+		return err
+	}
+	if len(events) > 0 || head.Seq > 0 {
 		return ErrNotEmpty
 	}
 	_, err = s.KeyRing(ctx)
@@ -264,8 +274,8 @@ func write(ctx context.Context, to storage.Store, o Options, source func(visit f
 // workers is how many records are under way at once: a round trip each.
 const workers = 32
 
-// each calls do with every record of the source, several at a time but events,
-// which have an order, and the key ring alone and last, and counts them. It
+// each calls do with every record of the source, several at a time but events
+// and the audit log, which have an order, and the key ring alone and last, and counts them. It
 // stops at the first error.
 func each(o Options, source func(visit func(record) error) error, do func(record) error) (Count, error) {
 	var (
@@ -299,7 +309,7 @@ func each(o Options, source func(visit func(record) error) error, do func(record
 			ring = &r
 			return nil
 		}
-		if len(r.Events) > 0 {
+		if r.ordered() {
 			err := do(r)
 			if err == nil {
 				count.add(r)
@@ -330,6 +340,6 @@ func each(o Options, source func(visit func(record) error) error, do func(record
 func (c *Count) load() Count {
 	return Count{
 		atomic.LoadInt64(&c.Clients), atomic.LoadInt64(&c.ResourceServers), atomic.LoadInt64(&c.Users),
-		atomic.LoadInt64(&c.Sessions), atomic.LoadInt64(&c.Grants), atomic.LoadInt64(&c.Logouts), atomic.LoadInt64(&c.Events), atomic.LoadInt64(&c.KeyRings),
+		atomic.LoadInt64(&c.Sessions), atomic.LoadInt64(&c.Grants), atomic.LoadInt64(&c.Logouts), atomic.LoadInt64(&c.Events), atomic.LoadInt64(&c.Audit), atomic.LoadInt64(&c.KeyRings),
 	}
 }

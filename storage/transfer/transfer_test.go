@@ -83,6 +83,7 @@ func TestCopy(t *testing.T) {
 			}
 			owed(t, from, to)
 			hasEvents(t, to)
+			hasAudit(t, to)
 			if err := to.Once(t.Context(), once, start, start.Add(time.Minute)); err != nil {
 				t.Errorf("what was used once was moved: %v", err)
 			}
@@ -94,6 +95,7 @@ func TestCopy(t *testing.T) {
 				t.Errorf("again: %+v, %v", again, err)
 			}
 			hasEvents(t, to)
+			hasAudit(t, to)
 			// A target that was in use is told from one that was interrupted.
 			check(t, to.DeferLogout(t.Context(), "spa", "u3.s2", start.Add(time.Minute)))
 			if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now, Resume: true}); err == nil || !strings.Contains(err.Error(), "logout of session u3.s2 at client spa") {
@@ -123,6 +125,7 @@ func TestCopyIsInterrupted(t *testing.T) {
 				t.Errorf("copied %+v, want %+v", got, whole)
 			}
 			hasEvents(t, to)
+			hasAudit(t, to)
 			break
 		}
 		if !errors.Is(err, storage.ErrUnavailable) && !errors.Is(err, storage.ErrExists) {
@@ -188,6 +191,7 @@ func TestBackup(t *testing.T) {
 	}
 	owed(t, from, to) // also by sessions that do not come back
 	hasEvents(t, to)
+	hasAudit(t, to)
 	if u, err := to.UserByName(t.Context(), "person 7"); err != nil || u.Epoch != 7 {
 		t.Errorf("%+v, %v", u, err)
 	}
@@ -413,7 +417,13 @@ func (refusing) Events(context.Context, storage.Cursor, int) ([]storage.Event, s
 	return nil, "", nil
 }
 func (refusing) AppendEvents(context.Context, []storage.Event, time.Time) error { return nil }
-func (refusing) AddLogouts(context.Context, []storage.Logout) error             { return nil }
+func (refusing) AuditHead(context.Context) (storage.AuditHead, error) {
+	return storage.AuditHead{}, nil
+}
+func (refusing) AppendAudit(context.Context, storage.AuditHead, []storage.AuditLine) error {
+	return nil
+}
+func (refusing) AddLogouts(context.Context, []storage.Logout) error { return nil }
 func (refusing) KeyRing(context.Context) (storage.KeyRing, error) {
 	return storage.KeyRing{}, storage.ErrNotFound
 }
@@ -445,5 +455,32 @@ func TestCopyOnlyEvents(t *testing.T) {
 	}})
 	if err == nil || !strings.Contains(err.Error(), "events from e") {
 		t.Errorf("an event meanwhile: %v", err)
+	}
+}
+
+// TestCopyOnlyAudit: an audit log alone makes a target no empty one, and one
+// that is another is not mixed with what is copied.
+func TestCopyOnlyAudit(t *testing.T) {
+	from, to := onSQLite(t), onRedis(t)
+	check(t, from.AppendAudit(t.Context(), storage.AuditHead{Seq: 40}, logged()[:200]))
+	check(t, to.AppendAudit(t.Context(), storage.AuditHead{Seq: 40}, logged()[:100])) // interrupted
+	if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now}); !errors.Is(err, transfer.ErrNotEmpty) {
+		t.Errorf("onto an audit log: %v", err)
+	}
+	if got, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now, Resume: true}); err != nil || got.Audit != 200 {
+		t.Errorf("resumed: %+v, %v", got, err)
+	}
+	// The server went on with the copy: it has what there is, and more.
+	head, err := to.AuditHead(t.Context())
+	check(t, err)
+	check(t, to.AppendAudit(t.Context(), head, logged()[200:201]))
+	if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now, Resume: true}); err == nil {
+		t.Error("a target that goes on by itself passed for a copy")
+	}
+	other := onSQLite(t)
+	l := storage.AuditLine{Seq: 41, Body: []byte("another")}
+	check(t, other.AppendAudit(t.Context(), storage.AuditHead{Seq: 40}, []storage.AuditLine{l}))
+	if _, err := transfer.Copy(t.Context(), from, other, transfer.Options{Now: now, Resume: true}); err == nil || !strings.Contains(err.Error(), "audit log") {
+		t.Errorf("onto another audit log: %v", err)
 	}
 }
