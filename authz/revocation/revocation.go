@@ -1,5 +1,5 @@
 // Package revocation is the one way to end things: users, sessions, clients,
-// grants and keys. There is no second way, but for a code or a refresh token that
+// grants, tokens and keys. There is no second way, but for a code or a refresh token that
 // is used twice: the store ends its grant in the step that sees it. What it ends
 // stays ended: each method returns only after the store has it, and writes an
 // audit event.
