@@ -78,12 +78,14 @@ func TestAPIFollowsTheServer(t *testing.T) {
 	// What a client got for itself ends alone, and as quickly.
 	backend, signer := backend(t, s, nil)
 	for range 3 {
+		now := time.Now().Unix()
+		asked := map[string]any{"iat": now, "exp": now + 60}
 		own := func() string {
-			return postWith(t, s, "/token", signer.Sign(url.Values{"grant_type": {"client_credentials"}}, backend.ID, nil)).AccessToken
+			return postWith(t, s, "/token", signer.Sign(url.Values{"grant_type": {"client_credentials"}}, backend.ID, asked)).AccessToken
 		}
 		token, other := own(), own()
 		passes(v, token)
-		if got := postWith(t, s, "/revoke", signer.Sign(url.Values{"token": {token}}, backend.ID, nil)); got.Status != 200 {
+		if got := postWith(t, s, "/revoke", signer.Sign(url.Values{"token": {token}}, backend.ID, asked)); got.Status != 200 {
 			t.Fatalf("%+v", got)
 		}
 		took = append(took, await(v, token))
