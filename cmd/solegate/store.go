@@ -96,7 +96,9 @@ func (a *app) with(cmd *cobra.Command, ready func(*configuration) error, do func
 	if err != nil {
 		return err
 	}
-	// Who is told of an end is written down here; a server tells them.
+	// Who is told of an end is written down here; a server tells them. Places in
+	// status lists are looked for whatever this command's configuration says: the
+	// servers' may be another.
 	revoker := revocation.New(revocation.Config{
 		Store: store, Audit: audit.New(log), TokenLife: c.Lifetimes.AccessToken, Notify: backchannel.NewQueue(store, log, time.Now),
 	})
