@@ -17,7 +17,8 @@ TESTFLAGS ?= -timeout 8m
 # make fuzz: how long for each target.
 FUZZTIME ?= 10s
 
-# make bench: flags of cmd/loadtest, such as BENCHFLAGS='--workers 4 --memory'.
+# make bench: flags of cmd/loadtest, such as BENCHFLAGS='--workers 4 --memory',
+# for one measurement in place of the three.
 BENCHFLAGS ?=
 
 .DEFAULT_GOAL := help
@@ -57,8 +58,16 @@ fuzz: ## fuzz every target for a moment (FUZZTIME=10s each)
 	@$(NEED) go
 	@.ci/fuzz $(FUZZTIME) $(MODULES)
 
-bench: build ## load a server of its own over HTTP, print rates beside a bare handler's
+# Rates; then how soon each API refuses somebody who is blocked, on each store.
+bench: build ## measure rates beside a bare handler's, and how soon a block is everywhere
+ifeq ($(BENCHFLAGS),)
+	@$(NEED) redis
+	@bin/loadtest --server bin/solegate
+	@bin/loadtest --server bin/solegate --revocations 1000
+	@bin/loadtest --server bin/solegate --revocations 1000 --store redis
+else
 	@bin/loadtest --server bin/solegate $(BENCHFLAGS)
+endif
 
 fmt: ## format the Go files
 	@$(NEED) go

@@ -85,6 +85,10 @@ type User struct {
 	Email         string `json:"email,omitempty"`
 	EmailVerified bool   `json:"email_verified,omitempty"`
 
+	// Admin makes an operator of the person: who may use the operator's API
+	// with an access token.
+	Admin bool `json:"admin,omitempty"`
+
 	// Block refuses logins and refreshes while it lasts.
 	Block *Block `json:"block,omitempty"`
 	// Throttle slows them down while it lasts.
@@ -243,6 +247,7 @@ type Store interface {
 	Replays
 	Logouts
 	Events
+	Cases
 	Audit
 
 	// Ready answers nil when the store can read and write now.
@@ -251,11 +256,10 @@ type Store interface {
 	// Sweep removes at most limit records that nothing can need at now:
 	// grants past Expires (and codes never redeemed past CodeExpires by an
 	// hour), sessions past Expires, counters of past windows, what Once
-	// remembers, logouts and events past their time, lines at the begin of the
-	// audit log as [Audit] says. It returns
-	// how many; fewer than limit means that nothing is left. The space is reused.
-	// An engine that removes records when their time has come, by a clock of
-	// its own, leaves it nothing to do.
+	// remembers, logouts, events and cases past their time, lines at the begin of
+	// the audit log as [Audit] says. It returns how many; fewer than limit means
+	// that nothing is left. The space is reused. An engine that removes records
+	// when their time has come, by a clock of its own, leaves it nothing to do.
 	Sweep(ctx context.Context, now time.Time, limit int) (int, error)
 
 	// Check reads everything that is stored and calls problem, with a line of
@@ -308,8 +312,8 @@ type Users interface {
 	// UpdateUser replaces the user whose Version is u.Version; otherwise
 	// ErrConflict, ErrNotFound, or ErrExists when the new Name is taken.
 	UpdateUser(ctx context.Context, u User) error
-	// RemoveUser also removes the user's sessions. Grants stay until they
-	// expire, and are dead because their user is gone.
+	// RemoveUser also removes the user's sessions and case. Grants stay until
+	// they expire, and are dead because their user is gone.
 	RemoveUser(ctx context.Context, id UserID) error
 	// ListUsers is ordered by Name; Page.After is a Name.
 	ListUsers(ctx context.Context, p Page) ([]User, error)

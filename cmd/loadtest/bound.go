@@ -77,7 +77,7 @@ func (r *trial) refreshBound(ctx context.Context) result {
 // turn.
 func (r *trial) ahead(keys [][]*dpopKey, n func(worker int) int) (*proofs, error) {
 	p := &proofs{method: "POST", uri: "http://" + r.server.address + "/token", now: r.now, ready: make([][]proof, len(keys)), signed: make([]int, len(keys))}
-	err := each(len(keys), func(i int) error {
+	err := each(len(keys), len(keys), func(i int) error {
 		if len(keys[i]) == 0 {
 			return nil
 		}
@@ -124,7 +124,7 @@ func (r *trial) middlewareBoundSeen(ctx context.Context) result {
 // tokens, with the one of them that pick takes for the i-th.
 func (r *trial) proved(n func(worker int) int, pick func(tokens []held, i int) held) ([][]shown, error) {
 	requests := make([][]shown, r.workers)
-	err := each(r.workers, func(worker int) error {
+	err := each(r.workers, r.workers, func(worker int) error {
 		tokens := r.boundTokens[worker]
 		if len(tokens) == 0 {
 			return nil

@@ -15,6 +15,9 @@ import (
 type limit struct {
 	operations int
 	duration   time.Duration
+	// every is the time from one operation of a worker to its next, whenever
+	// that one is done; 0: at once.
+	every time.Duration
 }
 
 // worker does one operation after another on a connection of its own.
@@ -84,8 +87,17 @@ func load(ctx context.Context, n int, until limit, address string, op func(*work
 		all.Go(func() {
 			r, w := &workers[i], &worker{number: i, conn: newConn(address)}
 			defer w.conn.close()
+			// Not all at the same moment.
+			due := start.Add(time.Duration(i) * until.every / time.Duration(n))
 			for ctx.Err() == nil && (until.operations == 0 || left.Add(-1) >= 0) {
 				begin := time.Now()
+				if until.every > 0 {
+					if wait(ctx, due.Sub(begin)) != nil {
+						return
+					}
+					// What waits for a slow one before it counts its wait.
+					begin, due = due, due.Add(until.every)
+				}
 				switch err := op(w); {
 				case err == nil:
 					r.operations++
@@ -110,6 +122,18 @@ func load(ctx context.Context, n int, until limit, address string, op func(*work
 		}
 	}
 	return sum
+}
+
+// wait waits, until ctx ends.
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // expect makes an error of an answer that is not the one that was wanted. The

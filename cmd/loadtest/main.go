@@ -7,6 +7,14 @@
 //	loadtest --server bin/solegate --requests 1000  # as many of each, however long it takes
 //	loadtest --server bin/solegate --memory         # 200,000 refreshes: does memory stay flat?
 //
+// and how soon a block is everywhere, while three servers on one store and five
+// APIs, each a process of its own, are under load:
+//
+//	loadtest --server bin/solegate --revocations 1000                 # SQLite
+//	loadtest --server bin/solegate --revocations 1000 --store redis
+//	loadtest --server bin/solegate --revocations 1000 --chaos         # kill -9 on the way; nothing may be lost
+//	loadtest --server bin/solegate --revocations 100 --population 1000000
+//
 // It starts the server with its default configuration, in development mode on
 // loopback, on an SQLite file of its own; registers one client and one person;
 // logs in once; and removes everything at the end. The server, the bare
@@ -39,6 +47,8 @@ const (
 	maxWorkers  = 1024
 	maxDuration = 30 * time.Second
 	maxRequests = 10_000_000
+	maxPeople   = 20_000
+	maxReplicas = 16
 )
 
 type options struct {
@@ -50,8 +60,15 @@ type options struct {
 	grants   int
 	memory   bool
 	store    string
-	// population is how many grants are in the store beside those in use.
+	// population is how many grants are in the store beside those in use, or
+	// how many revocations of before.
 	population int
+
+	// Of the revocation scenario.
+	revocations      int // 0: the other scenarios
+	servers, apis    int
+	refreshes, calls int // a second, at each server and at each API
+	chaos            bool
 }
 
 func main() {
@@ -69,6 +86,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		err = serveBare(stdin, stdout)
 	case len(args) == 3 && args[0] == apiMode:
 		err = serveAPI(ctx, stdin, stdout, args[1], args[2])
+	case len(args) == 2 && args[0] == followMode:
+		err = serveFollowing(ctx, stdin, stdout, args[1])
+	case len(args) == 2 && args[0] == operateMode:
+		err = serveOperator(ctx, stdin, stdout, args[1])
 	default:
 		var o options
 		if o, err = parse(args, stderr); err != nil {
@@ -78,7 +99,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			fmt.Fprintln(stderr, "loadtest:", err)
 			return 2
 		}
-		err = measure(ctx, o, stdout)
+		if o.revocations > 0 {
+			err = measureRevocations(ctx, o, stdout)
+		} else {
+			err = measure(ctx, o, stdout)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "loadtest:", err)
@@ -99,7 +124,13 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.IntVar(&o.grants, "grants", 1000, "how many refresh token families take turns")
 	f.BoolVar(&o.memory, "memory", false, "watch the server's memory over 200,000 refreshes, or over --requests")
 	f.StringVar(&o.store, "store", "sqlite", "what to keep everything in: sqlite, or redis for a server of its own")
-	f.IntVar(&o.population, "population", 0, "how many grants are there beside those in use, only with --store redis")
+	f.IntVar(&o.population, "population", 0, "how many grants are there beside those in use, only with --store redis; with --revocations, how many were revoked before")
+	f.IntVar(&o.revocations, "revocations", 0, "measure instead how soon each API refuses so many people who are blocked")
+	f.IntVar(&o.servers, "servers", 3, "with --revocations: servers on one store")
+	f.IntVar(&o.apis, "apis", 5, "with --revocations: APIs that follow the feed")
+	f.IntVar(&o.refreshes, "refreshes", 200, "with --revocations: refreshes a second at each server")
+	f.IntVar(&o.calls, "calls", 400, "with --revocations: requests a second at each API")
+	f.BoolVar(&o.chaos, "chaos", false, "with --revocations: kill -9 a server, and the Redis, on the way")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -119,8 +150,14 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return o, fmt.Errorf("--requests is %d: set it between 0 and %d", o.requests, maxRequests)
 	case o.store != "sqlite" && o.store != "redis":
 		return o, fmt.Errorf("--store is %q: sqlite or redis", o.store)
-	case o.population < 0 || o.population > maxRequests || o.population > 0 && (o.store != "redis" || o.memory):
-		return o, fmt.Errorf("--population is %d: up to %d, with --store redis and without --memory", o.population, maxRequests)
+	case o.population < 0 || o.population > maxRequests || o.population > 0 && (o.store != "redis" && o.revocations == 0 || o.memory):
+		return o, fmt.Errorf("--population is %d: up to %d, with --store redis or --revocations, and without --memory", o.population, maxRequests)
+	case o.revocations < 0 || o.revocations > maxPeople || o.revocations > 0 && o.memory:
+		return o, fmt.Errorf("--revocations is %d: up to %d, without --memory", o.revocations, maxPeople)
+	case o.servers < 1 || o.servers > maxReplicas || o.apis < 1 || o.apis > maxReplicas:
+		return o, fmt.Errorf("--servers is %d and --apis %d: set each between 1 and %d", o.servers, o.apis, maxReplicas)
+	case o.refreshes < 1 || o.refreshes > maxRequests || o.calls < 1 || o.calls > maxRequests:
+		return o, fmt.Errorf("--refreshes is %d and --calls %d: set each between 1 and %d", o.refreshes, o.calls, maxRequests)
 	case o.grants < o.workers || o.grants > 100_000:
 		return o, fmt.Errorf("--grants is %d: set it between the number of workers (%d) and 100000", o.grants, o.workers)
 	}

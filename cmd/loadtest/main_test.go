@@ -21,10 +21,10 @@ import (
 	"github.com/solegate/solegate/clients"
 )
 
-// TestMain lets the test's own program be the bare handler and the API, as
-// loadtest itself is.
+// TestMain lets the test's own program be the bare handler, the APIs and the
+// operator, as loadtest itself is.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == bareMode || os.Args[1] == apiMode) {
+	if len(os.Args) > 1 && slices.Contains([]string{bareMode, apiMode, followMode, operateMode}, os.Args[1]) {
 		main()
 	}
 	os.Exit(m.Run())
@@ -43,6 +43,12 @@ func TestFlagsThatMakeNoSense(t *testing.T) {
 		{"--server x --duration 1ms", "--duration is 1ms"},
 		{"--server x --requests -1", "--requests is -1"},
 		{"--server x --grants 3", "--grants is 3"},
+		{"--server x --revocations -1", "--revocations is -1"},
+		{"--server x --revocations 5 --memory", "--revocations is 5"},
+		{"--server x --revocations 5 --apis 0", "--apis 0"},
+		{"--server x --revocations 5 --servers 100", "--servers is 100"},
+		{"--server x --revocations 5 --calls 0", "--calls 0"},
+		{"--server x --population 5", "--population is 5"},
 		{"--unknown", "unknown"},
 	} {
 		var stdout, stderr bytes.Buffer
@@ -93,7 +99,7 @@ func TestScenarios(t *testing.T) {
 	if err := s.Store.CreateClient(t.Context(), client); err != nil {
 		t.Fatal(err)
 	}
-	p, err := login(t.Context(), s.URL, "bench", authztest.Password)
+	p, err := login(t.Context(), s.URL, "bench", username, authztest.Password)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +201,7 @@ func TestUnseenShowsEachTokenOnce(t *testing.T) {
 
 func TestLoginThatIsRefused(t *testing.T) {
 	s := authztest.New(t)
-	_, err := login(t.Context(), s.URL, "spa", authztest.Password)
+	_, err := login(t.Context(), s.URL, "spa", username, authztest.Password)
 	if err == nil || strings.Contains(err.Error(), authztest.Password) {
 		t.Errorf("a login with an unregistered redirect URI: %v", err)
 	}

@@ -36,7 +36,7 @@ type person struct {
 
 // login goes through the pages as a browser does: the authorization request,
 // the form, and back.
-func login(ctx context.Context, issuer, clientID, password string) (person, error) {
+func login(ctx context.Context, issuer, clientID, name, password string) (person, error) {
 	verifier := rand.Text() + rand.Text()
 	challenge := sha256.Sum256([]byte(verifier))
 	p := person{verifier: verifier, authorize: "/authorize?" + url.Values{
@@ -63,7 +63,7 @@ func login(ctx context.Context, issuer, clientID, password string) (person, erro
 		return person{}, fmt.Errorf("the login page was expected, the answer is %d", status)
 	}
 	form := hidden(page)
-	form.Set("username", username)
+	form.Set("username", name)
 	form.Set("password", password)
 	status, _, err = fetch(ctx, browser, "POST", issuer+"/login", form)
 	switch {

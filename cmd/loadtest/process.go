@@ -64,9 +64,13 @@ func start(cmd *exec.Cmd, dir, name, address string) (*process, error) {
 	return p, nil
 }
 
+// startTime is how long a server may take to be ready: an API may have a
+// million revocations to read.
+const startTime = 2 * time.Minute
+
 // ready waits until the server is.
 func (p *process) ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
@@ -123,8 +127,9 @@ func (p *process) lastWords() string {
 
 // usage is what a process has used.
 type usage struct {
-	cpu time.Duration // by all of its threads, in user and kernel mode
-	rss int64         // bytes of memory that are resident
+	cpu      time.Duration // by all of its threads, in user and kernel mode
+	children time.Duration // the same of its children that have ended
+	rss      int64         // bytes of memory that are resident
 }
 
 // tick is the unit of times in /proc: USER_HZ is 100 on every architecture
@@ -206,17 +211,17 @@ func parseStat(line string) (usage, error) {
 	if end < 0 {
 		return usage{}, errors.New("/proc/<pid>/stat: no name")
 	}
-	const utime, stime, rss = 14 - 3, 15 - 3, 24 - 3 // counted from 1, after two fields
+	const utime, stime, cutime, cstime, rss = 14 - 3, 15 - 3, 16 - 3, 17 - 3, 24 - 3 // counted from 1, after two fields
 	fields := strings.Fields(line[end+1:])
 	if len(fields) <= rss {
 		return usage{}, fmt.Errorf("/proc/<pid>/stat: %d fields after the name, more than %d expected", len(fields), rss)
 	}
-	var n [3]int64
-	for i, field := range []int{utime, stime, rss} {
+	var n [5]int64
+	for i, field := range []int{utime, stime, cutime, cstime, rss} {
 		var err error
 		if n[i], err = strconv.ParseInt(fields[field], 10, 64); err != nil {
 			return usage{}, fmt.Errorf("/proc/<pid>/stat: %w", err)
 		}
 	}
-	return usage{cpu: time.Duration(n[0]+n[1]) * tick, rss: n[2] * int64(os.Getpagesize())}, nil
+	return usage{cpu: time.Duration(n[0]+n[1]) * tick, children: time.Duration(n[2]+n[3]) * tick, rss: n[4] * int64(os.Getpagesize())}, nil
 }

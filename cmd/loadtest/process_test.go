@@ -8,7 +8,7 @@ import (
 
 func TestParseStat(t *testing.T) {
 	const rest = " S 1 2 3 4 5 6 7 8 9 10 150 50 13 14 20 0 9 0 999 123456789 256 18446744073709551615 1"
-	want := usage{cpu: 2 * time.Second, rss: 256 * int64(os.Getpagesize())}
+	want := usage{cpu: 2 * time.Second, children: 270 * time.Millisecond, rss: 256 * int64(os.Getpagesize())}
 	for _, name := range []string{"solegate", "a (b) c", ") 1 2", ""} {
 		if got, err := parseStat("4711 (" + name + ")" + rest); err != nil || got != want {
 			t.Errorf("named %q: %+v, %v; %+v expected", name, got, err, want)

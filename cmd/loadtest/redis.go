@@ -27,18 +27,23 @@ func (w *world) startRedis(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, port, _ := strings.Cut(address, ":")
-	dir := filepath.Join(w.dir, "redis")
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	if err := os.Mkdir(filepath.Join(w.dir, "redis"), 0o700); err != nil {
 		return err
 	}
-	server, err := start(exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "",
+	w.storeURL = "redis://" + address
+	return w.runRedis(ctx, address)
+}
+
+// runRedis starts it, for the first time or again.
+func (w *world) runRedis(ctx context.Context, address string) error {
+	_, port, _ := strings.Cut(address, ":")
+	server, err := start(exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", filepath.Join(w.dir, "redis"), "--save", "",
 		"--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"), w.dir, "redis", address)
 	if err != nil {
 		return fmt.Errorf("--store redis: %w: on Debian, apt-get install redis-server", err)
 	}
 	w.processes = append(w.processes, server)
-	w.storeURL = "redis://" + address
+	w.redis = server
 	w.storePID = server.cmd.Process.Pid
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -123,7 +128,7 @@ func (w *world) populate(ctx context.Context, grants int, out io.Writer) error {
 			return err
 		}
 		began := time.Now()
-		if err := each(step.n, step.put); err != nil {
+		if err := each(64, step.n, step.put); err != nil {
 			return fmt.Errorf("population: %s: %w", step.what, err)
 		}
 		after, err := w.redisMemory(ctx)
@@ -136,12 +141,12 @@ func (w *world) populate(ctx context.Context, grants int, out io.Writer) error {
 	return nil
 }
 
-// each calls put with 0 to n-1, from several goroutines, until one fails.
-func each(n int, put func(int) error) error {
+// each calls put with 0 to n-1, from so many goroutines, until one fails.
+func each(goroutines, n int, put func(int) error) error {
 	var next atomic.Int64
 	var work sync.WaitGroup
 	errs := make(chan error, 1)
-	for range 64 {
+	for range goroutines {
 		work.Go(func() {
 			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
 				if err := put(int(i)); err != nil {

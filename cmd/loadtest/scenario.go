@@ -116,7 +116,7 @@ var errInterrupted = errors.New("interrupted")
 
 func newTrial(t target, o options) *trial {
 	return &trial{
-		target: t, workers: o.workers, limit: limit{o.requests, o.duration}, keep: o.grants,
+		target: t, workers: o.workers, limit: limit{operations: o.requests, duration: o.duration}, keep: o.grants,
 		codes: make([][]string, o.workers), families: make([][]held, o.workers), boundFamilies: make([][]held, o.workers),
 		tokens: make([][]held, o.workers), boundTokens: make([][]held, o.workers),
 	}
@@ -178,8 +178,7 @@ func (r *trial) exchange(ctx context.Context) result {
 // or nothing.
 func (r *trial) redeem(ctx context.Context, families [][]held, next func(worker int) (string, *dpopKey, error)) result {
 	posts := r.posts()
-	fixed := "grant_type=authorization_code&client_id=" + url.QueryEscape(r.clientID) +
-		"&redirect_uri=" + url.QueryEscape(spaRedirect) + "&code_verifier=" + r.person.verifier + "&code="
+	fixed := redemption(r.clientID, r.person)
 	return r.load(ctx, r.server, func(w *worker) error {
 		c, err := take(&r.codes[w.number])
 		if err != nil {
@@ -196,6 +195,13 @@ func (r *trial) redeem(ctx context.Context, families [][]held, next func(worker 
 		families[w.number] = append(families[w.number], held{member(resp.body, "refresh_token"), key})
 		return nil
 	})
+}
+
+// redemption is a person's form for the token endpoint, but for the code at
+// its end.
+func redemption(clientID string, p person) string {
+	return "grant_type=authorization_code&client_id=" + url.QueryEscape(clientID) +
+		"&redirect_uri=" + url.QueryEscape(spaRedirect) + "&code_verifier=" + p.verifier + "&code="
 }
 
 // refresh rotates: the grants of a worker take turns, as people do.
@@ -218,7 +224,7 @@ func (r *trial) retain(families [][]held) {
 func (r *trial) rotate(ctx context.Context, families, tokens [][]held, next func(worker int, k *dpopKey) (string, error)) result {
 	posts := r.posts()
 	turns := make([]int, r.workers)
-	fixed := "grant_type=refresh_token&client_id=" + url.QueryEscape(r.clientID) + "&refresh_token="
+	fixed := refreshing(r.clientID)
 	return r.load(ctx, r.server, func(w *worker) error {
 		if len(families[w.number]) == 0 {
 			return errDry

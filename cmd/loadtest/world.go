@@ -24,14 +24,57 @@ import (
 // of it lives in.
 type world struct {
 	target
+	program   string // solegate
+	issuer    string
+	address   string // the issuer's host and port
 	dir       string
 	config    string
 	storeURL  string // of the Redis; empty: an SQLite file
+	redis     *process
 	processes []*process
 }
 
-// open starts everything. After an error nothing is left.
+// open starts everything that the scenarios need. After an error nothing is
+// left.
 func open(ctx context.Context, o options) (_ *world, err error) {
+	w, err := begin(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, w.close(false))
+		}
+	}()
+	if err := w.configure(""); err != nil {
+		return nil, err
+	}
+	server, err := w.serve(ctx, "solegate", w.address)
+	if err != nil {
+		return nil, err
+	}
+	w.server = endpoint{w.address, server.cmd.Process.Pid}
+
+	password := rand.Text()
+	if w.clientID, err = w.register(ctx, password); err != nil {
+		return nil, err
+	}
+	if w.person, err = login(ctx, w.issuer, w.clientID, username, password); err != nil {
+		return nil, err
+	}
+	if w.bare, err = w.again(ctx, "bare", bareMode); err != nil {
+		return nil, err
+	}
+	if w.api, err = w.again(ctx, "api", apiMode, w.issuer, audience); err != nil {
+		return nil, err
+	}
+	w.protected, err = protectedHere(ctx, verifier(w.issuer, audience))
+	return w, err
+}
+
+// begin makes the folder, the master key and the store, and chooses the
+// issuer. After an error nothing is left.
+func begin(ctx context.Context, o options) (_ *world, err error) {
 	program, err := filepath.Abs(o.server)
 	if err != nil {
 		return nil, err
@@ -46,60 +89,44 @@ func open(ctx context.Context, o options) (_ *world, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
-	w := &world{dir: dir, config: filepath.Join(dir, "solegate.yaml")}
+	w := &world{program: program, dir: dir, config: filepath.Join(dir, "solegate.yaml")}
 	w.now = time.Now
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close(false))
 		}
 	}()
-
 	if o.store == "redis" {
 		if err := w.startRedis(ctx); err != nil {
 			return nil, err
 		}
 	}
-	address, err := freeAddress()
-	if err != nil {
+	if w.address, err = freeAddress(); err != nil {
 		return nil, err
 	}
-	issuer := "http://" + address
-	if err := os.WriteFile(w.config, []byte("issuer: "+issuer+"\nlisten: "+address+
-		"\ndevelopment: true\nmaster_key_file: "+filepath.Join(dir, "master.key")+"\nstore: "+w.store()+"\n"), 0o600); err != nil {
-		return nil, err
-	}
+	w.issuer = "http://" + w.address
 	key, err := keys.GenerateMaster(rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "master.key"), []byte(key), 0o600); err != nil {
-		return nil, err
-	}
-	server, err := start(exec.Command(program, "serve", "--config", w.config), dir, "solegate", address)
+	return w, os.WriteFile(filepath.Join(dir, "master.key"), []byte(key), 0o600)
+}
+
+// configure writes the servers' configuration: the defaults, but for more,
+// which is lines of YAML.
+func (w *world) configure(more string) error {
+	return os.WriteFile(w.config, []byte("issuer: "+w.issuer+"\nlisten: "+w.address+
+		"\ndevelopment: true\nmaster_key_file: "+filepath.Join(w.dir, "master.key")+"\nstore: "+w.store()+"\n"+more), 0o600)
+}
+
+// serve starts a server and waits until it is ready.
+func (w *world) serve(ctx context.Context, name, address string) (*process, error) {
+	server, err := start(exec.Command(w.program, "serve", "--config", w.config, "--listen", address), w.dir, name, address)
 	if err != nil {
 		return nil, err
 	}
 	w.processes = append(w.processes, server)
-	if err := server.ready(ctx); err != nil {
-		return nil, err
-	}
-	w.server = endpoint{address, server.cmd.Process.Pid}
-
-	password := rand.Text()
-	if w.clientID, err = w.register(ctx, program, password); err != nil {
-		return nil, err
-	}
-	if w.person, err = login(ctx, issuer, w.clientID, password); err != nil {
-		return nil, err
-	}
-	if w.bare, err = w.again(ctx, "bare", bareMode); err != nil {
-		return nil, err
-	}
-	if w.api, err = w.again(ctx, "api", apiMode, issuer, audience); err != nil {
-		return nil, err
-	}
-	w.protected, err = protectedHere(ctx, verifier(issuer, audience))
-	return w, err
+	return server, server.ready(ctx)
 }
 
 // protectedHere is the API's handler in this process, when it has the keys.
@@ -146,13 +173,13 @@ func (w *world) again(ctx context.Context, name string, args ...string) (endpoin
 
 // register makes the client and the person by the command line, while the
 // server runs.
-func (w *world) register(ctx context.Context, program, password string) (clientID string, err error) {
+func (w *world) register(ctx context.Context, password string) (clientID string, err error) {
 	args := []string{"client", "register", "--name", "Load test",
 		"--redirect-uri", spaRedirect, "--origin", spaOrigin, "--audience", audience, "--json"}
 	for scope := range strings.FieldsSeq(scopes) {
 		args = append(args, "--scope", scope)
 	}
-	out, err := w.command(ctx, program, "", args...)
+	out, err := w.command(ctx, "", args...)
 	if err != nil {
 		return "", err
 	}
@@ -162,18 +189,19 @@ func (w *world) register(ctx context.Context, program, password string) (clientI
 	if err := json.Unmarshal(out, &client); err != nil || client.ID == "" {
 		return "", fmt.Errorf("solegate client register --json: an id was expected, it printed %.200q", out)
 	}
-	_, err = w.command(ctx, program, password+"\n", "user", "add", username)
+	_, err = w.command(ctx, password+"\n", "user", "add", username)
 	return client.ID, err
 }
 
-func (w *world) command(ctx context.Context, program, stdin string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, program, append(args, "--config", w.config)...)
+// command runs solegate.
+func (w *world) command(ctx context.Context, stdin string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, w.program, append(args, "--config", w.config)...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w: %s", filepath.Base(program), strings.Join(args[:2], " "), err, strings.TrimSpace(stderr.String()))
+		return nil, fmt.Errorf("%s %s: %w: %s", filepath.Base(w.program), strings.Join(args[:2], " "), err, strings.TrimSpace(stderr.String()))
 	}
 	return out, nil
 }

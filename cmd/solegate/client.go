@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/solegate/solegate/authz/admin"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
 )
@@ -104,7 +105,7 @@ func (a *app) clientRegister(cmd *cobra.Command, _ []string) error {
 			issuer = "https://login.example.com"
 			a.warn("the issuer is not configured: put yours in place of %s", issuer)
 		}
-		return a.answer(showableClient(c, secret), "%s", registered(c, issuer, secret))
+		return a.answer(admin.ShowClient(c, secret), "%s", registered(c, issuer, secret))
 	})
 }
 
@@ -167,9 +168,9 @@ func (a *app) clientList(cmd *cobra.Command, _ []string) error {
 		if err != nil {
 			return err
 		}
-		shown := make([]shownClient, len(all))
+		shown := make([]admin.Client, len(all))
 		for i, c := range all {
-			shown[i] = showableClient(c, "")
+			shown[i] = admin.ShowClient(c, "")
 		}
 		return a.table(shown, "CLIENT ID\tNAME\tSTATE\tKIND\tREDIRECT URIS", func(row func(string, ...any)) {
 			for _, c := range all {
@@ -179,22 +180,9 @@ func (a *app) clientList(cmd *cobra.Command, _ []string) error {
 	})
 }
 
-// shownClient is a client as the commands show it: no hash.
-type shownClient struct {
-	clients.Client
-	// Secret is there once, when it was made.
-	Secret string `json:"secret,omitempty"`
-}
-
-func showableClient(c clients.Client, secret string) shownClient {
-	c.AuthMethod = c.Method()
-	c.SecretHash = [32]byte{} // and so it is left out
-	return shownClient{c, secret}
-}
-
 // showClient shows a client, and its secret if there is one to be shown.
 func (a *app) showClient(c clients.Client, secret string) error {
-	err := a.table(showableClient(c, secret), "FIELD\tVALUE", func(row func(string, ...any)) {
+	err := a.table(admin.ShowClient(c, secret), "FIELD\tVALUE", func(row func(string, ...any)) {
 		row("client id\t%s", c.ID)
 		row("name\t%s", c.Name)
 		row("state\t%s", clientState(c))

@@ -54,9 +54,9 @@ func (s *Store) checkKey(ctx context.Context, node *redis.Client, key string, pr
 	begins := func(kinds ...string) bool {
 		return slices.ContainsFunc(kinds, func(k string) bool { return strings.HasPrefix(name, k) })
 	}
-	wanted, ends := "string", begins("s{", "g{", "i{", "t{", "x{", "{l}") || name == "{r}ready"
+	wanted, ends := "string", begins("s{", "g{", "i{", "k{", "t{", "x{", "{l}", "{k}") || name == "{r}ready"
 	switch {
-	case name == "{r}clients" || name == "{r}apis" || name == "{l}due" || begins("o{", "i{"):
+	case name == "{r}clients" || name == "{r}apis" || name == "{l}due" || begins("o{", "i{", "{k}"):
 		wanted = "zset"
 	case name == "{e}events" || name == "{a}audit":
 		wanted = "stream"
@@ -126,6 +126,18 @@ func (s *Store) checkKey(ctx context.Context, node *redis.Client, key string, pr
 				say("its name %q is not its own in the index of names", u.Name)
 			}
 		}
+	case strings.HasPrefix(name, "k{"):
+		var c storage.Case
+		if c, err = decodeCase(value); err != nil {
+			break
+		}
+		if c.User != user {
+			say("it is the case of %q", c.User)
+		}
+		if err := c.Bounded(); err != nil {
+			say("%v", err)
+		}
+		err = s.checkListed(ctx, user, say)
 	case strings.HasPrefix(name, "s{"):
 		_, err = decodeSession(storage.SessionID(string(user)+rest), value)
 		if err == nil {
@@ -156,6 +168,18 @@ func (s *Store) checkIndexed(ctx context.Context, node *redis.Client, user stora
 		return err
 	}
 	say("it is not in its user's index")
+	return nil
+}
+
+// checkListed checks that a case is in the order of cases.
+func (s *Store) checkListed(ctx context.Context, user storage.UserID, say func(string, ...any)) error {
+	var score *redis.FloatCmd
+	if err := s.read(ctx, func(p redis.Pipeliner) { score = p.ZScore(ctx, s.casesKey(), string(user)) }); err != nil {
+		return err
+	}
+	if errors.Is(score.Err(), redis.Nil) {
+		say("it is not in the order of cases")
+	}
 	return nil
 }
 

@@ -40,6 +40,10 @@ func logout(x storage.SessionID) storage.Logout {
 	return storage.Logout{Client: "spa", Session: x, CreatedAt: start, DueAt: start, Expires: start.Add(24 * time.Hour)}
 }
 
+func aCase(u storage.UserID) storage.Case {
+	return storage.Case{User: u, OpenedAt: start, UpdatedAt: start, Expires: start.Add(30 * 24 * time.Hour)}
+}
+
 // family makes a grant whose code was redeemed.
 func family(t testing.TB, s storage.Store, id storage.GrantID) {
 	t.Helper()
@@ -125,6 +129,8 @@ type trouble struct {
 	owed    []storage.SessionID
 	sent    []storage.SessionID
 
+	reported [2]atomic.Uint64 // in each case, as was acknowledged
+
 	appended [2][]int        // by each writer, the lists that were acknowledged
 	followed map[string]bool // the events that were read
 	restarts int             // of the reader, because its place was lost
@@ -152,6 +158,9 @@ func begin(t *testing.T, store storage.Store) *trouble {
 	}
 	for i := range l.appended {
 		l.work.Go(func() { l.append(i) })
+	}
+	for i := range l.reported {
+		l.work.Go(func() { l.report(i) })
 	}
 	l.work.Go(l.follow)
 	for i := range l.logged {
@@ -256,6 +265,27 @@ func (l *trouble) redeem(i int) {
 		both.Wait()
 		if winners.Load() > 1 {
 			l.t.Errorf("the code of %s was redeemed twice", id)
+		}
+	}
+}
+
+// report adds to a case.
+func (l *trouble) report(i int) {
+	id := storage.UserID(fmt.Sprint("suspect", i))
+	for l.ctx.Err() == nil {
+		c, err := l.store.Case(context.Background(), id)
+		if errors.Is(err, storage.ErrNotFound) && l.reported[i].Load() == 0 {
+			c, err = aCase(id), nil
+		}
+		if err != nil {
+			if !failed(err) {
+				l.t.Errorf("case: %v", err)
+			}
+			continue
+		}
+		c.Reported++
+		if l.timed("report", func() error { return l.store.PutCase(context.Background(), c) }) {
+			l.reported[i].Store(c.Reported)
 		}
 	}
 }
@@ -405,6 +435,17 @@ func (l *trouble) finish() {
 		u, err := l.store.User(t.Context(), id)
 		if err != nil || u.Block == nil {
 			t.Errorf("%s was blocked, and is not: %+v, %v", id, u, err)
+		}
+	}
+	list, err := l.store.ListCases(t.Context(), storage.Page{Limit: 10})
+	check(t, err)
+	if len(list) != len(l.reported) {
+		t.Errorf("%d cases are listed, %d were made", len(list), len(l.reported))
+	}
+	for i := range l.reported {
+		c, err := l.store.Case(t.Context(), storage.UserID(fmt.Sprint("suspect", i)))
+		if done := l.reported[i].Load(); err != nil || done == 0 || c.Reported < done {
+			t.Errorf("%d reports were acknowledged, %d are in the case: %v", done, c.Reported, err)
 		}
 	}
 	for _, x := range l.owed {

@@ -70,6 +70,11 @@ func (s *Store) replayKey(key [32]byte) string {
 func (s *Store) logoutsKey() string { return s.prefix + "{l}logouts" }
 func (s *Store) dueKey() string     { return s.prefix + "{l}due" }
 
+// A person's case is with the person, the order of all of them is in one slot.
+func (s *Store) caseKey(id storage.UserID) string { return s.prefix + "k" + tag(id) }
+func (s *Store) casesKey() string                 { return s.prefix + "{k}cases" }
+func (s *Store) casesUntilKey() string            { return s.prefix + "{k}until" }
+
 // All events are in one stream, so that there is one order.
 func (s *Store) eventsKey() string { return s.prefix + "{e}events" }
 

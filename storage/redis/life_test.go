@@ -35,6 +35,8 @@ func TestShortLives(t *testing.T) {
 		}
 	}
 
+	cases(t, s, server)
+
 	// What was sent, and what nobody tries any more, leaves nothing.
 	check(t, s.FinishLogout(t.Context(), "spa", "u.s"))
 	size := func(want string) {
@@ -49,4 +51,32 @@ func TestShortLives(t *testing.T) {
 	size("1")
 	check(t, s.FinishLogout(t.Context(), "spa", "u.long"))
 	size("0")
+}
+
+// cases: a user leaves the order of cases when the case is gone for sure, and no
+// sooner, whatever time it is here.
+func cases(t *testing.T, s storage.Store, server *redistest.Server) {
+	t.Helper()
+	ordered := func(want string) {
+		t.Helper()
+		if order, until := do(t, server, "ZCARD", "sg:{k}cases"), do(t, server, "ZCARD", "sg:{k}until"); order != want || until != want {
+			t.Errorf("%s users are in the order of cases, and %s by when they are gone; %s expected", order, until, want)
+		}
+	}
+	for _, u := range []storage.UserID{"a", "b", "c"} {
+		check(t, s.PutCase(t.Context(), aCase(u)))
+	}
+	ordered("3")
+	check(t, s.RemoveCase(t.Context(), "a"))
+	check(t, s.PutCase(t.Context(), aCase("d")))
+	ordered("4") // another server might have put a new one just now
+	list, err := s.ListCases(t.Context(), storage.Page{Limit: 10})
+	check(t, err)
+	if len(list) != 3 {
+		t.Errorf("%d cases are listed, 3 expected", len(list))
+	}
+	do(t, server, "ZADD", "sg:{k}until", "1000", "a")
+	check(t, s.PutCase(t.Context(), aCase("e")))
+	ordered("4")
+	check(t, s.Check(t.Context(), func(p string) { t.Error(p) }))
 }

@@ -31,7 +31,7 @@
 // What is in braces is the hash tag: keys with the same one are in one slot,
 // and a script touches one slot only. All of a person is in one, so people are
 // what spreads the load; the registry is in another, so is the queue of logouts,
-// so are the events, so is the audit log, names are in 64. [prefix] is in front of all. A life is
+// so are the events, the order of cases and the audit log, names are in 64. [prefix] is in front of all. A life is
 // counted from the record's own times by the clock of Redis, so no difference
 // between clocks shortens it.
 //
@@ -48,6 +48,9 @@
 //	i{USER}     zset    the person's sessions and grants, by when they expire. As long as the last of them.
 //	s{USER}S    string  a session: times, record. Until Expires, and an hour.
 //	g{USER}S.G  string  a grant: head, record, reason. Until Expires, and an hour.
+//	k{USER}     string  a person's case: version, JSON. Until Expires, and an hour.
+//	{k}cases    zset    who has a case, in order. Until the last of them is gone, and an hour.
+//	{k}until    zset    the same, by when the case is gone for sure. As long.
 //	t{KEY}W:P   string  a counter of window W, the Pth since the epoch. Two windows.
 //	x{KEY}      string  that something was used. As long as it could be again, and 20 seconds.
 //	{l}logouts  hash    logout tokens that are owed: attempts, times. Until the last Expires, and an hour.
@@ -59,13 +62,18 @@
 //
 // # What crosses slots
 //
-// Only user names do, and they go first and come back last. Whoever makes or
+// Only user names and the order of cases do. Names go first and come back last.
+// Whoever makes or
 // renames an account reserves the name until a deadline (a lasting write, too),
 // writes the account only if the deadline is well ahead by the clock of the
 // account's server, and the name's entry then is right. If the process dies between the two, the
 // entry names an account that does not exist or has another name: it counts
 // for nothing, and after its deadline the next who asks for the name takes it.
 // So no two accounts ever have one name, and nothing is left to clean up.
+//
+// A user is put into the order of cases before the case is written, and stays
+// there until it is gone for sure: one without a case is left out of lists. So no
+// case is ever missing in it, and later writes take out those whose time is over.
 //
 // # Events
 //

@@ -67,9 +67,9 @@ func lexAfter(member string) string {
 	return "(" + member
 }
 
-// list reads records of the registry in order. What was removed meanwhile is
+// list reads records in the order of an index. What was removed meanwhile is
 // left out, and more is read in its place: a short page is the last one.
-func list[R any](ctx context.Context, s *Store, index string, key func(clients.ID) string, decode func(string) (R, error), p storage.Page) ([]R, error) {
+func list[ID ~string, R any](ctx context.Context, s *Store, index string, key func(ID) string, decode func(string) (R, error), p storage.Page) ([]R, error) {
 	all := []R{}
 	for {
 		ids, err := s.after(ctx, index, storage.Page{After: p.After, Limit: p.Limit - len(all)})
@@ -78,7 +78,7 @@ func list[R any](ctx context.Context, s *Store, index string, key func(clients.I
 		}
 		keys := make([]string, len(ids))
 		for i, id := range ids {
-			keys[i] = key(clients.ID(id))
+			keys[i] = key(ID(id))
 		}
 		values, err := s.get(ctx, keys...)
 		if err != nil {

@@ -98,6 +98,10 @@ var (
 	appendText string
 	//go:embed script/sweep.lua
 	sweepText string
+	//go:embed script/enlist.lua
+	enlistText string
+	//go:embed script/case.lua
+	caseText string
 	//go:embed script/audit.lua
 	auditText string
 	//go:embed script/sweepaudit.lua
@@ -125,6 +129,8 @@ var (
 	finishScript  = newScript("finish", finishText)
 	appendScript  = newScript("append", trimText, appendText)
 	sweepScript   = newScript("sweep", trimText, sweepText)
+	enlistScript  = newScript("enlist", enlistText)
+	caseScript    = newScript("case", caseText)
 	auditScript   = newScript("audit", auditText)
 	readyScript   = newScript("ready", readyText)
 

@@ -375,6 +375,22 @@ func TestLives(t *testing.T) {
 	_, err := s.Count(t.Context(), "k", 1, start, time.Hour)
 	check(t, err)
 	lives(do(t, server, "KEYS", "sg:t*"), time.Hour)
+
+	check(t, s.PutCase(t.Context(), aCase("u")))
+	lives("sg:k{u}", 30*24*time.Hour)
+	lives("sg:{k}cases", 30*24*time.Hour+time.Hour)
+	lives("sg:{k}until", 30*24*time.Hour+time.Hour)
+	short := aCase("u2")
+	short.Expires = start.Add(time.Hour)
+	check(t, s.PutCase(t.Context(), short)) // takes nothing of the other's life
+	lives("sg:k{u2}", time.Hour)
+	lives("sg:{k}cases", 30*24*time.Hour+time.Hour)
+	c, err := s.Case(t.Context(), "u")
+	check(t, err)
+	c.UpdatedAt, c.Expires = start.Add(time.Hour), start.Add(31*24*time.Hour) // 30 days and 23 hours from now
+	check(t, s.PutCase(t.Context(), c))
+	lives("sg:k{u}", 30*24*time.Hour+23*time.Hour)
+	lives("sg:{k}until", 31*24*time.Hour)
 }
 
 // TestAskedAgain: the answer to a write is lost, and before it is asked for
@@ -407,6 +423,14 @@ func TestAskedAgain(t *testing.T) {
 				return other.UpdateClient(ctx, c)
 			}, storage.ErrExists,
 			func() bool { c, err := other.Client(ctx, "spa"); return err == nil && c.Disabled }},
+		{"PutCase", func(s storage.Store) error { return s.PutCase(ctx, aCase("u")) },
+			func() error {
+				c, err := other.Case(ctx, "u")
+				check(t, err)
+				c.Reported = 7
+				return other.PutCase(ctx, c)
+			}, storage.ErrConflict,
+			func() bool { c, err := other.Case(ctx, "u"); return err == nil && c.Reported == 7 }},
 		{"AppendAudit", func(s storage.Store) error { // it is there, and others are behind it
 			return s.AppendAudit(ctx, storage.AuditHead{}, auditLines(storage.AuditHead{}, "a", "b"))
 		}, func() error {
@@ -423,8 +447,12 @@ func TestAskedAgain(t *testing.T) {
 	} {
 		t.Run(op.name, func(t *testing.T) {
 			s := open(t, "redis://"+proxy.Addr)
-			s.AddHook(&between{n: 1, do: func() { check(t, op.then()) }})
-			cut := proxy.CutAfterRequest(1, "evalsha")
+			n := 1
+			if op.name == "PutCase" {
+				n = 2 // after the order of cases
+			}
+			s.AddHook(&between{n: n, do: func() { check(t, op.then()) }})
+			cut := proxy.CutAfterRequest(n, "evalsha")
 			want(t, op.do(s), op.err)
 			happened(t, cut)
 			if !op.kept() {
@@ -480,6 +508,7 @@ func TestLastingWaits(t *testing.T) {
 	check(t, err)
 	check(t, s.Once(ctx, [32]byte{1}, start, start.Add(time.Minute)))
 	check(t, alone.AddLogouts(ctx, []storage.Logout{logout("u.s")}))
+	check(t, alone.PutCase(ctx, aCase("u")))
 	_, err = s.ClaimLogouts(ctx, start, start.Add(time.Minute), 10)
 	check(t, err)
 	check(t, s.DeferLogout(ctx, "spa", "u.s", start))
@@ -494,6 +523,8 @@ func TestLastingWaits(t *testing.T) {
 		{"AddLogouts", func() error { return s.AddLogouts(ctx, []storage.Logout{logout("u.s2")}) }},
 		{"FinishLogout", func() error { return s.FinishLogout(ctx, "spa", "u.s") }},
 		{"AppendEvents", func() error { return s.AppendEvents(ctx, []storage.Event{event("a")}, start) }},
+		{"PutCase", func() error { return s.PutCase(ctx, aCase("u9")) }},
+		{"RemoveCase", func() error { return s.RemoveCase(ctx, "u") }},
 		{"AppendAudit", func() error {
 			return s.AppendAudit(ctx, storage.AuditHead{}, auditLines(storage.AuditHead{}, "a"))
 		}},
@@ -552,6 +583,7 @@ func TestCheckFinds(t *testing.T) {
 	check(t, s.Once(t.Context(), [32]byte{1}, start, start.Add(time.Hour)))
 	check(t, s.AddLogouts(t.Context(), []storage.Logout{logout("u.s")}))
 	check(t, s.AppendEvents(t.Context(), []storage.Event{event("a")}, start))
+	check(t, s.PutCase(t.Context(), aCase("u")))
 	check(t, s.AppendAudit(t.Context(), storage.AuditHead{}, auditLines(storage.AuditHead{}, "a", "b", "c")))
 	for name, c := range map[string]struct {
 		damage [][]string
@@ -574,6 +606,12 @@ func TestCheckFinds(t *testing.T) {
 		"altered event":    {[][]string{{"XADD", "sg:{e}events", "*", "i", "x", "k", "user", "s", "u", "e", "-1", "b", "1", "u", "1", "r", "", "a", "", "l", "1"}}, "damaged"},
 		"events expire":    {[][]string{{"EXPIRE", "sg:{e}events", "1000"}}, "expires in"},
 		"events are none":  {[][]string{{"SET", "sg:{e}events", "x"}}, "a stream is expected"},
+		"altered case":     {[][]string{{"SETRANGE", "sg:k{u}", "8", "x"}}, "damaged"},
+		"another's case":   {[][]string{{"RENAME", "sg:k{u}", "sg:k{w}"}}, `the case of "u"`},
+		"case stays":       {[][]string{{"PERSIST", "sg:k{u}"}}, "never expires"},
+		"case not listed":  {[][]string{{"ZREM", "sg:{k}cases", "u"}}, "not in the order of cases"},
+		"order stays":      {[][]string{{"PERSIST", "sg:{k}until"}}, "never expires"},
+		"unbounded case":   {[][]string{{"EVAL", `local v = string.gsub(redis.call('GET', KEYS[1]), '"expires":"[^"]*"', '"expires":"0001-01-01T00:00:00Z"'); redis.call('SET', KEYS[1], v, 'KEEPTTL')`, "1", "sg:k{u}"}}, "never expires"},
 		"a line is gone":   {[][]string{{"XDEL", "sg:{a}audit", "2-0"}}, "line 2 is missing"},
 		"a forged line":    {[][]string{{"XADD", "sg:{a}audit", "4-0", "u", "0", "l", strings.Repeat("x", 32), "b", "d"}}, "line 4 is not what was written behind line 3"},
 		"no line":          {[][]string{{"XADD", "sg:{a}audit", "4-1", "u", "0", "l", strings.Repeat("x", 32), "b", "d"}}, "damaged"},
@@ -596,7 +634,7 @@ func TestCheckFinds(t *testing.T) {
 			do(t, server, "FLUSHALL")
 			for key, dump := range backup {
 				ttl := "0"
-				if strings.ContainsRune("sgix", rune(key[3])) || strings.HasPrefix(key, "sg:{l}") {
+				if strings.ContainsRune("sgixk", rune(key[3])) || strings.HasPrefix(key, "sg:{l}") || strings.HasPrefix(key, "sg:{k}") {
 					ttl = "3600000"
 				}
 				do(t, server, "RESTORE", key, ttl, dump)

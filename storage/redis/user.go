@@ -224,7 +224,7 @@ func (s *Store) RemoveUser(ctx context.Context, id storage.UserID) error {
 		return err
 	}
 	// The account first: without it all else counts for nothing.
-	if err := s.do(ctx, write{script: removeScript, keys: []string{s.userKey(id)}, args: []any{"", ""}, repeat: marked, again: 1, lasting: true, ends: true}); err != nil {
+	if err := s.do(ctx, write{script: removeScript, keys: []string{s.userKey(id), s.caseKey(id)}, args: []any{"", ""}, repeat: marked, again: 1, lasting: true, ends: true}); err != nil {
 		return err
 	}
 	members, err := s.members(ctx, id, 's')

@@ -31,11 +31,26 @@ var tables = []struct {
 		return err
 	}},
 	{"event", "SELECT CAST(seq AS TEXT), data FROM events", decodes[storage.Event]},
+	{"case", "SELECT user, data FROM cases", func(_ string, data []byte) error {
+		var c storage.Case
+		if err := json.Unmarshal(data, &c); err != nil {
+			return err
+		}
+		return c.Bounded()
+	}},
 	{"grant's key", "SELECT id, jkt FROM grants WHERE jkt <> x''", thumbprint},
 	{"replay's key", "SELECT hex(key), key FROM replays", thumbprint},
 	// What a condition reads from a column and a caller from the record is
 	// the same.
 	{"user name", "SELECT id, data FROM users WHERE json_valid(CAST(data AS TEXT)) AND json_extract(CAST(data AS TEXT), '$.name') <> name", disagrees},
+	{"case's user", "SELECT user, data FROM cases WHERE json_valid(CAST(data AS TEXT)) AND json_extract(CAST(data AS TEXT), '$.user') <> user", disagrees},
+	{"case that expires at", "SELECT CAST(expires AS TEXT), data FROM cases", func(expires string, data []byte) error {
+		var c storage.Case
+		if err := json.Unmarshal(data, &c); err != nil || strconv.FormatInt(record.Nanos(c.Expires), 10) == expires {
+			return nil // or it was told above
+		}
+		return disagrees("", nil)
+	}},
 	{"session's user", "SELECT id, data FROM sessions WHERE substr(id, 1, length(user) + 1) <> user || '.'", disagrees},
 	{"event that ends at", "SELECT CAST(until AS TEXT), data FROM events WHERE json_valid(CAST(data AS TEXT))", func(until string, data []byte) error {
 		var e storage.Event

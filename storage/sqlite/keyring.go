@@ -57,7 +57,7 @@ func (s *Store) Count(ctx context.Context, key string, n int, now time.Time, win
 // Sweep implements [storage.Store].
 func (s *Store) Sweep(ctx context.Context, now time.Time, limit int) (int, error) {
 	removed := 0
-	for _, st := range []statement{stmtSweepGrants, stmtSweepSessions, stmtSweepCounters, stmtSweepReplays, stmtSweepLogouts, stmtSweepEvents, stmtSweepAudit} {
+	for _, st := range []statement{stmtSweepGrants, stmtSweepSessions, stmtSweepCounters, stmtSweepReplays, stmtSweepLogouts, stmtSweepEvents, stmtSweepCases, stmtSweepAudit} {
 		var n int64
 		err := s.do(ctx, func(w *writes) (err error) {
 			n, err = w.exec(st, record.Nanos(now), limit-removed)

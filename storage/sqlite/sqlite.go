@@ -55,11 +55,12 @@ type Config struct {
 
 // Store is a store in one SQLite file.
 type Store struct {
-	path    string
-	reading *sql.DB
-	writing *sql.DB
-	read    statements
-	write   statements
+	path     string
+	patience time.Duration // BusyTimeout
+	reading  *sql.DB
+	writing  *sql.DB
+	read     statements
+	write    statements
 
 	watching *sql.DB // one connection, which notices what other processes write
 	woken    wakeup  // by what this process appended
@@ -87,10 +88,11 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		path:    c.Path,
-		queue:   make(chan *operation, 1024),
-		closing: make(chan struct{}),
-		closed:  make(chan struct{}),
+		path:     c.Path,
+		patience: c.BusyTimeout,
+		queue:    make(chan *operation, 1024),
+		closing:  make(chan struct{}),
+		closed:   make(chan struct{}),
 	}
 	var err error
 	if s.writing, err = connect(c, false); err == nil {
@@ -111,6 +113,9 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err == nil {
 		s.watching.SetMaxOpenConns(1)
 		err = errors.Join(s.read.prepare(ctx, s.reading), s.write.prepare(ctx, s.writing))
+	}
+	if err == nil {
+		_, err = s.writing.ExecContext(ctx, "PRAGMA busy_timeout = 1") // from here on begin waits
 	}
 	if err != nil {
 		if s.writing != nil {
@@ -238,17 +243,19 @@ func migrate(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	slices.Sort(names)
-	var version int
+	// Where there is nothing to change, a command does not wait for a server
+	// that writes all the time.
+	if version, err := schemaVersion(ctx, db, len(names)); err != nil || version == len(names) {
+		return err
+	}
 	tx, err := db.BeginTx(ctx, nil) // immediate: one process migrates
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
-	if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+	version, err := schemaVersion(ctx, tx, len(names))
+	if err != nil {
 		return err
-	}
-	if version > len(names) {
-		return fmt.Errorf("it was written by a newer Solegate (schema %d, this one knows %d): use that version, or restore a backup of before", version, len(names))
 	}
 	for i, name := range names[version:] {
 		text, err := schema.ReadFile(name)
@@ -263,6 +270,17 @@ func migrate(ctx context.Context, db *sql.DB) error {
 		}
 	}
 	return tx.Commit()
+}
+
+// schemaVersion is how many of the known migrations the file has seen.
+func schemaVersion(ctx context.Context, db interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}, known int) (version int, err error) {
+	err = db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version)
+	if err == nil && version > known {
+		err = fmt.Errorf("it was written by a newer Solegate (schema %d, this one knows %d): use that version, or restore a backup of before", version, known)
+	}
+	return version, err
 }
 
 // checkUpTo is how large a file may be to be checked whole at every start, in

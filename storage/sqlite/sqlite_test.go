@@ -389,6 +389,8 @@ func TestSweep(t *testing.T) {
 	check(s.Once(t.Context(), [32]byte{1}, start, second))
 	check(s.AddLogouts(t.Context(), []storage.Logout{{Client: "spa", Session: "u.s", DueAt: start.Add(time.Hour), Expires: second}}))
 
+	check(s.PutCase(t.Context(), storage.Case{User: "u", Expires: second}))
+
 	sweep := func(at time.Time, limit, want int) {
 		t.Helper()
 		n, err := s.Sweep(t.Context(), at, limit)
@@ -399,7 +401,11 @@ func TestSweep(t *testing.T) {
 	}
 	sweep(second.Add(-time.Nanosecond), 100, 0)
 	sweep(second, 1, 1)
+	sweep(second, 1, 1)
 	sweep(second, 2, 1)
+	if _, err := s.Case(t.Context(), "u"); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("a case past its end: %v", err)
+	}
 	if _, err := s.Logout(t.Context(), "spa", "u.s"); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("a logout past its end: %v", err)
 	}

@@ -71,6 +71,11 @@ const (
 	stmtEvents
 	stmtEventsBegin
 
+	stmtCase
+	stmtCreateCase
+	stmtUpdateCase
+	stmtRemoveCase
+	stmtListCases
 	stmtAuditLast
 	stmtAppendAudit
 	stmtAuditLines
@@ -81,6 +86,7 @@ const (
 	stmtSweepReplays
 	stmtSweepLogouts
 	stmtSweepEvents
+	stmtSweepCases
 	stmtSweepAudit
 
 	statementCount
@@ -171,6 +177,11 @@ var texts = [statementCount]string{
 	// Whether the order begins behind a place.
 	stmtEventsBegin: "SELECT coalesce((SELECT min(seq) FROM events) > ?, false)",
 
+	stmtCase:        "SELECT version, data FROM cases WHERE user = ?",
+	stmtCreateCase:  "INSERT INTO cases (user, expires, version, data) VALUES (?, ?, " + firstVersion + ", ?)",
+	stmtUpdateCase:  "UPDATE cases SET data = ?, expires = ?, version = version + 1 WHERE user = ? AND version = ?",
+	stmtRemoveCase:  "DELETE FROM cases WHERE user = ?",
+	stmtListCases:   "SELECT version, data FROM cases WHERE user > ? ORDER BY user LIMIT ?",
 	stmtAuditLast:   "SELECT seq, until, link, body FROM audit ORDER BY seq DESC LIMIT 1",
 	stmtAppendAudit: "INSERT INTO audit (seq, until, link, body) VALUES (?, ?, ?, ?)",
 	stmtAuditLines:  "SELECT seq, until, link, body FROM audit WHERE seq > ? ORDER BY seq LIMIT ?",
@@ -180,6 +191,7 @@ var texts = [statementCount]string{
 	stmtSweepCounters: "DELETE FROM counters WHERE (key, length, part) IN (SELECT key, length, part FROM counters WHERE expires <= ? LIMIT ?)",
 	stmtSweepReplays:  "DELETE FROM replays WHERE key IN (SELECT key FROM replays WHERE expires <= ? LIMIT ?)",
 	stmtSweepLogouts:  "DELETE FROM logouts WHERE (session, client) IN (SELECT session, client FROM logouts WHERE expires <= ? LIMIT ?)",
+	stmtSweepCases:    "DELETE FROM cases WHERE user IN (SELECT user FROM cases WHERE expires <= ? LIMIT ?)",
 	// From the begin of the order to the first that is needed, and never the last
 	// one: a reader whose event is behind that must learn that it was lost.
 	stmtSweepEvents: "DELETE FROM events WHERE seq < (SELECT max(seq) FROM events) AND seq < (SELECT coalesce(min(CASE WHEN until > ?1 THEN seq END), max(seq) + 1) FROM (SELECT seq, until FROM events ORDER BY seq LIMIT ?2))",

@@ -46,6 +46,9 @@ func (s *Store) RemoveUser(ctx context.Context, id storage.UserID) error {
 			return err
 		}
 		_, err := w.exec(stmtRemoveUserSessions, string(id))
+		if err == nil {
+			_, err = w.exec(stmtRemoveCase, string(id))
+		}
 		return err
 	})
 }

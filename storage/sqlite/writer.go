@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	"github.com/solegate/solegate/storage"
 )
@@ -102,7 +103,7 @@ func (s *Store) writer() {
 func (s *Store) commit(batch []*operation) {
 	ctx := context.Background() // a transaction is not torn by one caller
 	for len(batch) > 0 {
-		tx, err := s.writing.BeginTx(ctx, nil)
+		tx, err := s.begin(ctx)
 		if err != nil {
 			answer(batch, s.unavailable(err))
 			return
@@ -138,6 +139,19 @@ func (s *Store) commit(batch []*operation) {
 		tx.Rollback()
 		batch[failed].done <- results[failed]
 		batch = append(batch[:failed:failed], batch[failed+1:]...)
+	}
+}
+
+// begin begins a transaction as soon as no other process writes. SQLite's own
+// wait sleeps up to 100 milliseconds between two looks, and whoever writes all
+// the time leaves no more than a moment between two transactions: an operator
+// who blocks somebody would wait for seconds while a server is busy.
+func (s *Store) begin(ctx context.Context) (*sql.Tx, error) {
+	for began := time.Now(); ; {
+		tx, err := s.writing.BeginTx(ctx, nil)
+		if resultCode(err) != codeBusy || time.Since(began) >= s.patience {
+			return tx, err
+		}
 	}
 }
 

@@ -139,6 +139,12 @@ func (f *faulty) Once(ctx context.Context, key [32]byte, now, until time.Time) e
 func (f *faulty) AppendEvents(ctx context.Context, list []storage.Event, now time.Time) error {
 	return f.do(ctx, "AppendEvents", func() error { return f.Store.AppendEvents(ctx, list, now) })
 }
+func (f *faulty) PutCase(ctx context.Context, c storage.Case) error {
+	return f.do(ctx, "PutCase", func() error { return f.Store.PutCase(ctx, c) })
+}
+func (f *faulty) RemoveCase(ctx context.Context, u storage.UserID) error {
+	return f.do(ctx, "RemoveCase", func() error { return f.Store.RemoveCase(ctx, u) })
+}
 func (f *faulty) AppendAudit(ctx context.Context, after storage.AuditHead, lines []storage.AuditLine) error {
 	return f.do(ctx, "AppendAudit", func() error { return f.Store.AppendAudit(ctx, after, lines) })
 }

@@ -19,7 +19,7 @@ import (
 var reads = []string{
 	"Client", "ListClients", "ResourceServer", "ListResourceServers", "User", "UserByName", "ListUsers",
 	"SessionUser", "ListSessions", "Standing", "ListGrants", "KeyRing", "Ready", "Close", "Check",
-	"Logout", "EachLogout", "Events", "AwaitEvents", "AuditHead", "AuditLines",
+	"Logout", "EachLogout", "Events", "AwaitEvents", "Case", "ListCases", "AuditHead", "AuditLines",
 }
 
 func TestEveryWriteHasFaults(t *testing.T) {

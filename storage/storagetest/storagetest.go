@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -75,6 +76,10 @@ func run(t *testing.T, fresh func(*testing.T) Opener, wrap func(storage.Store) s
 			other, _ := open(t)
 			testCursors(t, s, other)
 		}},
+		{"Cases", testCases},
+		{"CasesRace", testCasesRace},
+		{"CaseBounds", testCaseBounds},
+		{"CasesEnd", testCasesEnd},
 		{"Audit", testAudit},
 		{"AuditOfAnother", testAuditOfAnother},
 		{"AuditRace", testAuditRace},
@@ -116,7 +121,7 @@ func want(t *testing.T, got, want error) {
 
 func same(t *testing.T, got, want any) {
 	t.Helper()
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -209,8 +214,10 @@ func testResourceServers(t *testing.T, s storage.Store, _ Opener) {
 func testUsers(t *testing.T, s storage.Store, _ Opener) {
 	ctx := t.Context()
 	u := user("u1", "alice")
-	u.Block = &storage.Block{Reason: "spam", At: start, Until: start.Add(time.Hour)}
+	u.Block = &storage.Block{Rule: "flood", Reason: "spam", At: start, Until: start.Add(time.Hour)}
+	u.Throttle = &storage.Throttle{Rule: "flood", Reason: "spam", At: start, Until: start.Add(time.Hour), Every: time.Minute}
 	u.Consents = map[clients.ID][]string{"spa": {"openid", "email"}}
+	u.Admin = true
 	_, err := s.User(ctx, "u1")
 	want(t, err, storage.ErrNotFound)
 	_, err = s.UserByName(ctx, "alice")
@@ -687,6 +694,9 @@ func testCheck(t *testing.T, s storage.Store, _ Opener) {
 	check(t, s.AddLogouts(ctx, []storage.Logout{logout("spa", "u2.s", start), logout("spa", "u3.s", start)}))
 	check(t, s.FinishLogout(ctx, "spa", "u3.s"))
 	check(t, s.AppendEvents(ctx, []storage.Event{event(0)}, start))
+	check(t, s.PutCase(ctx, fullCase("u1")))
+	check(t, s.PutCase(ctx, fullCase("u2")))
+	check(t, s.RemoveCase(ctx, "u2"))
 	healthy("in use")
 }
 

@@ -3,6 +3,7 @@ package transfer_test
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -55,6 +56,15 @@ func populate(t testing.TB, s storage.Store) {
 			}
 		}
 	}
+	for i := range people / 3 {
+		c := storage.Case{User: storage.UserID(fmt.Sprint("u", i)), OpenedAt: start, UpdatedAt: start, Expires: start.Add(time.Hour), Reported: uint64(i),
+			Evidence: []storage.Evidence{{ResourceServer: "api", Kind: "limit", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, First: start, Last: start, ReceivedAt: start}},
+			Batches:  []storage.Hash{{1, byte(i)}}}
+		if i == 0 {
+			c.Expires = start // and is not moved
+		}
+		check(t, s.PutCase(ctx, c))
+	}
 	_, err := s.ClaimLogouts(ctx, start.Add(time.Second), start.Add(time.Minute), 3) // was tried once
 	check(t, err)
 	check(t, s.AddLogouts(ctx, []storage.Logout{{Client: "spa", Session: "u0.old", CreatedAt: start.Add(-time.Hour), DueAt: start, Expires: start}}))
@@ -72,7 +82,7 @@ func populate(t testing.TB, s storage.Store) {
 
 var once = [32]byte{1}
 
-var whole = transfer.Count{Clients: 2, ResourceServers: 1, Users: people, Sessions: people / 4 * 6, Grants: people / 4 * 6, Logouts: people / 4, Events: ends, Audit: 300, KeyRings: 1}
+var whole = transfer.Count{Clients: 2, ResourceServers: 1, Users: people, Sessions: people / 4 * 6, Grants: people / 4 * 6, Logouts: people / 4, Events: ends, Cases: people/3 - 1, Audit: 300, KeyRings: 1}
 
 // logged is an audit log whose begin is gone; some of it is past its time.
 func logged() (list []storage.AuditLine) {

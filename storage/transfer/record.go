@@ -20,6 +20,7 @@ type record struct {
 	Session        *storage.Session        `json:"session,omitempty"`
 	Grant          *storage.Grant          `json:"grant,omitempty"`
 	Logout         *storage.Logout         `json:"logout,omitempty"`
+	Case           *storage.Case           `json:"case,omitempty"`
 	Events         []storage.Event         `json:"events,omitempty"` // a page of them, in their order
 	Audit          []storage.AuditLine     `json:"audit,omitempty"`  // likewise
 	KeyRing        *storage.KeyRing        `json:"key_ring,omitempty"`
@@ -42,6 +43,8 @@ func (r record) which(c *Count) (string, *int64) {
 		return fmt.Sprintf("logout of session %s at client %s", r.Logout.Session, r.Logout.Client), &c.Logouts
 	case len(r.Events) > 0:
 		return fmt.Sprintf("events from %s on", r.Events[0].ID), &c.Events
+	case r.Case != nil:
+		return "case of user " + string(r.Case.User), &c.Cases
 	case len(r.Audit) > 0:
 		return fmt.Sprintf("audit log from line %d on", r.Audit[0].Seq), &c.Audit
 	}
@@ -56,7 +59,7 @@ func (r record) ordered() bool { return len(r.Events)+len(r.Audit) > 0 }
 
 // empty reports whether it is none.
 func (r record) empty() bool {
-	return r.Client == nil && r.ResourceServer == nil && r.User == nil && r.Session == nil && r.Grant == nil && r.Logout == nil && !r.ordered() && r.KeyRing == nil
+	return r.Client == nil && r.ResourceServer == nil && r.User == nil && r.Session == nil && r.Grant == nil && r.Logout == nil && r.Case == nil && !r.ordered() && r.KeyRing == nil
 }
 
 func (r record) String() string {
@@ -86,18 +89,26 @@ func put(ctx context.Context, s storage.Store, r record, there *eventIndex, now 
 			return err
 		}
 		return s.AppendEvents(ctx, missing, now)
+	case r.Case != nil:
+		c := *r.Case
+		c.Version = 0
+		return existing(s.PutCase(ctx, c))
 	case len(r.Audit) > 0:
 		return putAudit(ctx, s, r.Audit)
 	case r.KeyRing != nil:
 		ring := *r.KeyRing
 		ring.Version = 0
-		err := s.PutKeyRing(ctx, ring)
-		if errors.Is(err, storage.ErrConflict) {
-			return storage.ErrExists
-		}
-		return err
+		return existing(s.PutKeyRing(ctx, ring))
 	}
 	return errors.New("an empty record")
+}
+
+// existing is storage.ErrExists where there was to be none yet.
+func existing(err error) error {
+	if errors.Is(err, storage.ErrConflict) {
+		return storage.ErrExists
+	}
+	return err
 }
 
 // putLogout answers storage.ErrExists like the others: adding one that is there
@@ -149,6 +160,9 @@ func get(ctx context.Context, s storage.Store, r record, there *eventIndex) (fou
 			err = storage.ErrNotFound
 		}
 		found.Events = r.Events
+	case r.Case != nil:
+		c, e := s.Case(ctx, r.Case.User)
+		found.Case, err = &c, e
 	case len(r.Audit) > 0:
 		found.Audit, err = getAudit(ctx, s, r.Audit)
 	default:

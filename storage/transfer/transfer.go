@@ -32,13 +32,14 @@ type Count struct {
 	Grants          int64 `json:"grants"`
 	Logouts         int64 `json:"logouts"`
 	Events          int64 `json:"events"`
+	Cases           int64 `json:"cases"`
 	Audit           int64 `json:"audit"` // lines
 	KeyRings        int64 `json:"key_rings"`
 }
 
 // Total is the sum.
 func (c Count) Total() int64 {
-	return c.Clients + c.ResourceServers + c.Users + c.Sessions + c.Grants + c.Logouts + c.Events + c.Audit + c.KeyRings
+	return c.Clients + c.ResourceServers + c.Users + c.Sessions + c.Grants + c.Logouts + c.Events + c.Cases + c.Audit + c.KeyRings
 }
 
 func (c *Count) add(r record) {
@@ -115,6 +116,15 @@ func read(ctx context.Context, s storage.Store, now time.Time, visit func(record
 		return err
 	}
 	err = all(ctx, s.ListResourceServers, func(rs clients.ResourceServer) string { return string(rs.ID) }, func(rs clients.ResourceServer) error { return visit(record{ResourceServer: &rs}) })
+	if err != nil {
+		return err
+	}
+	err = all(ctx, s.ListCases, func(c storage.Case) string { return string(c.User) }, func(c storage.Case) error {
+		if !now.Before(c.Expires) {
+			return nil
+		}
+		return visit(record{Case: &c})
+	})
 	if err != nil {
 		return err
 	}
@@ -197,8 +207,12 @@ func empty(ctx context.Context, s storage.Store) error {
 	if len(events) > 0 || head.Seq > 0 {
 		return ErrNotEmpty
 	}
+	cases, err := s.ListCases(ctx, one)
+	if err != nil {
+		return err
+	}
 	_, err = s.KeyRing(ctx)
-	if err == nil || len(users)+len(registered)+len(servers) > 0 {
+	if err == nil || len(cases)+len(users)+len(registered)+len(servers) > 0 {
 		return ErrNotEmpty
 	}
 	if !errors.Is(err, storage.ErrNotFound) {
@@ -340,6 +354,7 @@ func each(o Options, source func(visit func(record) error) error, do func(record
 func (c *Count) load() Count {
 	return Count{
 		atomic.LoadInt64(&c.Clients), atomic.LoadInt64(&c.ResourceServers), atomic.LoadInt64(&c.Users),
-		atomic.LoadInt64(&c.Sessions), atomic.LoadInt64(&c.Grants), atomic.LoadInt64(&c.Logouts), atomic.LoadInt64(&c.Events), atomic.LoadInt64(&c.Audit), atomic.LoadInt64(&c.KeyRings),
+		atomic.LoadInt64(&c.Sessions), atomic.LoadInt64(&c.Grants), atomic.LoadInt64(&c.Logouts), atomic.LoadInt64(&c.Events),
+		atomic.LoadInt64(&c.Cases), atomic.LoadInt64(&c.Audit), atomic.LoadInt64(&c.KeyRings),
 	}
 }

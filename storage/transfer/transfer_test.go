@@ -102,6 +102,18 @@ func TestCopy(t *testing.T) {
 				t.Errorf("onto a target that sends logout tokens: %v", err)
 			}
 			check(t, to.FinishLogout(t.Context(), "spa", "u3.s2"))
+			c, err := to.Case(t.Context(), "u3")
+			check(t, err)
+			if c.Reported != 3 || len(c.Evidence) != 1 || c.Evidence[0].Addresses[0].String() != "192.0.2.1" {
+				t.Errorf("the case became %+v", c)
+			}
+			reported := c
+			reported.Reported++
+			check(t, to.PutCase(t.Context(), reported))
+			if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now, Resume: true}); err == nil || !strings.Contains(err.Error(), "case of user u3") {
+				t.Errorf("onto a target that takes reports: %v", err)
+			}
+			check(t, to.RemoveCase(t.Context(), "u3"))
 			check(t, to.RevokeGrant(t.Context(), "u3.s1.g", start, "later"))
 			if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now, Resume: true}); err == nil || !strings.Contains(err.Error(), "u3.s1.g") {
 				t.Errorf("onto a target that was in use: %v", err)
@@ -427,13 +439,24 @@ func (refusing) AddLogouts(context.Context, []storage.Logout) error { return nil
 func (refusing) KeyRing(context.Context) (storage.KeyRing, error) {
 	return storage.KeyRing{}, storage.ErrNotFound
 }
-func (refusing) PutKeyRing(context.Context, storage.KeyRing) error    { return nil }
-func (refusing) CreateUser(context.Context, storage.User) error       { return nil }
-func (refusing) CreateClient(context.Context, clients.Client) error   { return nil }
-func (refusing) CreateSession(context.Context, storage.Session) error { return nil }
-func (refusing) CreateGrant(context.Context, storage.Grant) error     { return nil }
+func (refusing) PutKeyRing(context.Context, storage.KeyRing) error               { return nil }
+func (refusing) ListCases(context.Context, storage.Page) ([]storage.Case, error) { return nil, nil }
+func (refusing) PutCase(context.Context, storage.Case) error                     { return nil }
+func (refusing) CreateUser(context.Context, storage.User) error                  { return nil }
+func (refusing) CreateClient(context.Context, clients.Client) error              { return nil }
+func (refusing) CreateSession(context.Context, storage.Session) error            { return nil }
+func (refusing) CreateGrant(context.Context, storage.Grant) error                { return nil }
 func (refusing) CreateResourceServer(context.Context, clients.ResourceServer) error {
 	return nil
+}
+
+// TestCopyOntoACase: it alone makes a target no empty one.
+func TestCopyOntoACase(t *testing.T) {
+	from, to := onSQLite(t), onSQLite(t)
+	check(t, to.PutCase(t.Context(), storage.Case{User: "u", Expires: start.Add(time.Hour)}))
+	if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Now: now}); !errors.Is(err, transfer.ErrNotEmpty) {
+		t.Errorf("onto a target with a case: %v", err)
+	}
 }
 
 // TestCopyOnlyEvents: they alone make a target no empty one, and one that comes
