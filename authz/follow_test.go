@@ -15,7 +15,7 @@ import (
 
 // TestAPIFollowsTheServer: the verifier that APIs use, at the server as it is.
 func TestAPIFollowsTheServer(t *testing.T) {
-	s := authztest.New(t, func(c *authz.Config) { c.Now = time.Now })
+	s := authztest.New(t, withStatusList, func(c *authz.Config) { c.Now = time.Now })
 	stop := run(t, s)
 	registered := registerAPI(s, "api", authztest.Audience)
 	follow := func() *verify.Verifier {

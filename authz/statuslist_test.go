@@ -178,6 +178,9 @@ var statusEnds = []struct {
 	{"block", "alice", func(p *party) {
 		check(p.TB, p.Revoker.BlockUser(p.TB.Context(), p.alice, "test", time.Time{}))
 	}},
+	{"suspend", "alice", func(p *party) {
+		check(p.TB, p.Revoker.SuspendUser(p.TB.Context(), p.alice, "hammering", "test", time.Time{}))
+	}},
 	{"revoke user", "alice", func(p *party) { check(p.TB, p.Revoker.RevokeUser(p.TB.Context(), p.alice, "test")) }},
 	{"set password", "alice", func(p *party) { check(p.TB, p.Revoker.SetPassword(p.TB.Context(), p.alice, "x")) }},
 	{"remove user", "alice", func(p *party) { check(p.TB, p.Revoker.RemoveUser(p.TB.Context(), p.alice)) }},
