@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/solegate/solegate/authz/admin"
+	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/login"
 	"github.com/solegate/solegate/authz/login/password"
 	"github.com/solegate/solegate/clients"
@@ -119,7 +120,8 @@ func (a *app) userAdd(cmd *cobra.Command, args []string) error {
 		} else if err != nil {
 			return err
 		}
-		return a.answer(admin.ShowUser(u, time.Now()), "User %s is added; tokens name it as %s.\n", u.Name, u.ID)
+		noted := o.note(ctx, audit.Event{What: "user added", User: u.ID})
+		return errors.Join(a.answer(admin.ShowUser(u, time.Now()), "User %s is added; tokens name it as %s.\n", u.Name, u.ID), noted)
 	})
 }
 
