@@ -21,6 +21,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/solegate/solegate/storage"
+	"github.com/solegate/solegate/storage/redis"
+	"github.com/solegate/solegate/storage/redis/redistest"
 	"github.com/solegate/solegate/storage/sqlite"
 	"github.com/solegate/solegate/storage/storagetest"
 )
@@ -455,4 +457,43 @@ func TestKeptAtLeastAsLong(t *testing.T) {
 		}
 	}
 	w.good()
+}
+
+// TestEveryoneHasATurn: however many processes write all the time, none of them
+// always comes too late. On Redis, where the one that was last is the fastest.
+func TestEveryoneHasATurn(t *testing.T) {
+	server := redistest.Single(t)
+	var work sync.WaitGroup
+	var last *redis.Store
+	const processes, callers, each = 3, 4, 100
+	for range processes {
+		s, err := redis.Open(t.Context(), redis.Config{URL: "redis://" + server.Addr})
+		check(t, err)
+		defer s.Close()
+		last = s
+		l := New(Config{Store: s, Keep: time.Hour, Secret: secret})
+		var writing sync.WaitGroup
+		for range callers {
+			writing.Go(func() {
+				for n := range each {
+					if err := l.Write(t.Context(), Event{What: fmt.Sprint(n)}); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		work.Go(func() {
+			writing.Wait()
+			if err := l.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	work.Wait()
+	r, err := Verify(t.Context(), last, Verification{Secret: secret, Now: time.Now()})
+	check(t, err)
+	if len(r.Problems) > 0 || r.Lines != processes*(callers*each+1) {
+		t.Errorf("%d lines: %q", r.Lines, r.Problems)
+	}
 }
