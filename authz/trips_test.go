@@ -3,8 +3,10 @@ package authz_test
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -21,6 +23,7 @@ type counting struct {
 	storage.Store
 	mu    sync.Mutex
 	asked []string
+	hold  chan struct{} // nil: nothing is held
 }
 
 func (c *counting) note(name string) {
@@ -95,6 +98,63 @@ func (c *counting) Once(ctx context.Context, key [32]byte, now, until time.Time)
 func (c *counting) Events(ctx context.Context, after storage.Cursor, limit int) ([]storage.Event, storage.Cursor, error) {
 	c.note("Events")
 	return c.Store.Events(ctx, after, limit)
+}
+
+// AppendAudit hangs while the test holds it, and is a trip for who waits for it:
+// nobody does for what is only recorded, see TestAuditHoldsUpNobody.
+func (c *counting) AppendAudit(ctx context.Context, after storage.AuditHead, lines []storage.AuditLine) error {
+	if c.hold != nil {
+		c.note("AppendAudit")
+		<-c.hold
+	}
+	return c.Store.AppendAudit(ctx, after, lines)
+}
+
+// TestAuditHoldsUpNobody: whatever the audit log waits for, people sign in and
+// refresh meanwhile. Whoever ends something waits for its line, which is one trip
+// more: what an operator or the policy did must not be missing in the log.
+func TestAuditHoldsUpNobody(t *testing.T) {
+	real, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "solegate.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer real.Close()
+	store := &counting{Store: real, hold: make(chan struct{})}
+	s, _ := authztest.NewReplicas(t, []storage.Store{store}, []time.Duration{0})
+	tokens := s.Redeem(s.Browser().Code("alice"))
+	for range 10 {
+		if tokens = s.Refresh(tokens.RefreshToken); tokens.Status != http.StatusOK {
+			t.Fatalf("a refresh: %+v", tokens)
+		}
+	}
+	ended := make(chan int)
+	go func() {
+		ended <- s.PostForm("/revoke", url.Values{"client_id": {"spa"}, "token": {tokens.RefreshToken}}).Status
+	}()
+	select {
+	case status := <-ended:
+		t.Errorf("a grant was revoked, and its line is not written: %d", status)
+	case store.hold <- struct{}{}: // the lines of the login
+	}
+	close(store.hold)
+	if status := <-ended; status != http.StatusOK {
+		t.Errorf("the revocation: %d", status)
+	}
+	kept := s.Audited()
+	for _, what := range []string{"login succeeded", "code issued", "grant revoked"} {
+		if !strings.Contains(kept, what) {
+			t.Errorf("there is no line %q", what)
+		}
+	}
+	appends := 0
+	for _, name := range store.take() {
+		if name == "AppendAudit" {
+			appends++
+		}
+	}
+	if appends == 0 || appends > 5 {
+		t.Errorf("the audit log was appended to %d times: what came together was not kept together", appends)
+	}
 }
 
 // TestTrips: how often a request asks the store, when the client was asked for
