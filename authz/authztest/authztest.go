@@ -10,6 +10,7 @@ package authztest
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -59,6 +60,7 @@ type Server struct {
 	Path     string        // of the SQLite file
 	Skew     time.Duration // how far this server's clock is ahead of Clock
 	Password *password.Hasher
+	Audit    *audit.Log
 	// Turns is how many requests the proxy of NewReplicas has sent on: the next
 	// one goes to the replica of that number, counted round.
 	Turns *atomic.Int64
@@ -186,7 +188,7 @@ func (s *Server) start(options []func(*authz.Config)) {
 	}
 	c := authz.Config{
 		Issuer: s.URL, Development: true, Store: s.Store, Ring: s.Ring, Password: Quick,
-		Log: log, Now: s.now,
+		Log: log, Now: s.now, Audit: audit.New(audit.Config{Log: log, Store: s.Store, Keep: 90 * 24 * time.Hour, Secret: s.Ring.Secret, Now: s.now}),
 	}
 	for _, option := range options {
 		option(&c)
@@ -194,6 +196,12 @@ func (s *Server) start(options []func(*authz.Config)) {
 	s.Handler, err = authz.New(tb.Context(), c)
 	check(tb, err)
 	handler = s.Handler
+	s.Audit = c.Audit
+	tb.Cleanup(func() { // before the store is closed; a test may have broken it
+		ending, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), time.Second)
+		defer cancel()
+		s.Audit.Close(ending)
+	})
 }
 
 // Operator returns what the command line ends things with, in another process
@@ -203,7 +211,7 @@ func Operator(store storage.Store, now func() time.Time) *revocation.Revoker {
 }
 
 func operator(store storage.Store, log *slog.Logger, now func() time.Time) *revocation.Revoker {
-	return revocation.New(revocation.Config{Store: store, Audit: audit.New(log), TokenLife: 5 * time.Minute, Now: now, Notify: backchannel.NewQueue(store, log, now)})
+	return revocation.New(revocation.Config{Store: store, Audit: audit.New(audit.Config{Log: log}), TokenLife: 5 * time.Minute, Now: now, Notify: backchannel.NewQueue(store, log, now)})
 }
 
 // AddUser makes an account with Password and returns it.

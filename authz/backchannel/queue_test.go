@@ -75,7 +75,7 @@ func TestNothingIsAskedWhereNobodyWantsToKnow(t *testing.T) {
 	w := newWorld(t, "")
 	reads := &listing{Store: w.store}
 	q := NewQueue(reads, w.logger(), w.clock)
-	r := revocation.New(revocation.Config{Store: w.store, Audit: audit.New(w.logger()), Now: w.clock, Notify: q})
+	r := revocation.New(revocation.Config{Store: w.store, Audit: audit.New(audit.Config{Log: w.logger()}), Now: w.clock, Notify: q})
 	check(t, r.EndSession(t.Context(), "u.s1", "x"))
 	w.session("u.s2", "rp")
 	check(t, r.EndSession(t.Context(), "u.s2", "x"))
@@ -115,7 +115,7 @@ func (l *listing) ListGrants(ctx context.Context, u storage.UserID, p storage.Pa
 func TestAllAreOwedWhenNobodyKnowsWhoWantsToKnow(t *testing.T) {
 	w := newWorld(t, "https://rp.example.com/logout")
 	q := NewQueue(&listing{Store: w.store, failing: storage.ErrUnavailable}, w.logger(), w.clock)
-	check(t, revocation.New(revocation.Config{Store: w.store, Audit: audit.New(w.logger()), Now: w.clock, Notify: q}).EndSession(t.Context(), "u.s1", "x"))
+	check(t, revocation.New(revocation.Config{Store: w.store, Audit: audit.New(audit.Config{Log: w.logger()}), Now: w.clock, Notify: q}).EndSession(t.Context(), "u.s1", "x"))
 	w.wantOwed("u.s1 rp", "u.s1 spa") // the sender knows better
 	w.sender(w.store, q, func(context.Context, string, string) (int, error) { return 200, nil }).deliver1(t)
 	w.wantOwed()
@@ -182,7 +182,7 @@ func TestNobodyIsForgottenWhenAReadFails(t *testing.T) {
 	w.session("u.s2", "rp")
 	w.session("u.s3", "rp")
 	broken := &forgetful{Store: w.store, fails: 2}
-	r := revocation.New(revocation.Config{Store: w.store, Audit: audit.New(w.logger()), Now: w.clock, Notify: NewQueue(broken, w.logger(), w.clock)})
+	r := revocation.New(revocation.Config{Store: w.store, Audit: audit.New(audit.Config{Log: w.logger()}), Now: w.clock, Notify: NewQueue(broken, w.logger(), w.clock)})
 	check(t, r.RevokeUser(t.Context(), "u", "x"))
 	if broken.asked <= broken.fails {
 		t.Fatal("nothing failed")

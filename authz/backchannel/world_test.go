@@ -100,7 +100,7 @@ func (w *world) logger() *slog.Logger {
 
 func (w *world) process(s storage.Store) (*Queue, *revocation.Revoker) {
 	q := NewQueue(s, w.logger(), w.clock)
-	return q, revocation.New(revocation.Config{Store: s, Audit: audit.New(w.logger()), Now: w.clock, Notify: q})
+	return q, revocation.New(revocation.Config{Store: s, Audit: audit.New(audit.Config{Log: w.logger()}), Now: w.clock, Notify: q})
 }
 
 // session makes a login session with a redeemed grant at each of the clients.
@@ -128,7 +128,7 @@ func (w *world) grant(id storage.GrantID, c clients.ID, redeemed bool) {
 func (w *world) sender(s Store, q *Queue, post func(ctx context.Context, uri, token string) (int, error)) *Sender {
 	sender, err := NewSender(Config{
 		Issuer: "https://login.example.com", Development: true, Store: s, Queue: q, Sign: w.ring.Sign,
-		Audit: audit.New(w.logger()), Log: w.logger(), Now: w.clock,
+		Audit: audit.New(audit.Config{Log: w.logger()}), Log: w.logger(), Now: w.clock,
 	})
 	check(w.t, err)
 	if post != nil {

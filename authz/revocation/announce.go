@@ -63,15 +63,20 @@ func (r *Revoker) AnnounceGrant(ctx context.Context, g storage.Grant, reason str
 }
 
 // RecordReuse writes down that the store ended a grant because its code or a
-// refresh token was used twice.
+// refresh token was used twice. Each further use is a refusal: as often as
+// somebody likes.
 func (r *Revoker) RecordReuse(ctx context.Context, g storage.Grant, reason string) {
-	r.Audit.Record(ctx, audit.Event{What: "grant revoked", Client: g.Client, User: g.User, Session: g.Session, Grant: g.ID, Reason: reason})
+	what := "grant revoked"
+	if !r.recorded.first(g.ID) {
+		what = "reuse refused"
+	}
+	r.Audit.Record(ctx, audit.Event{What: what, Client: g.Client, User: g.User, Session: g.Session, Grant: g.ID, Reason: reason})
 }
 
 // maxReminded bounds the grants that are remembered.
 const maxReminded = 4096
 
-// reminded are the grants that ended before, and were announced again.
+// reminded are grants that ended before, and of which something was said again.
 type reminded struct {
 	mu  sync.Mutex
 	ids map[storage.GrantID]bool

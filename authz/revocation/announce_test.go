@@ -55,7 +55,7 @@ func newWorld(t *testing.T) *world {
 		return w.fault(write)
 	})
 	now := func() time.Time { return start }
-	w.revoker = revocation.New(revocation.Config{Store: faulty, Audit: audit.New(slog.New(slog.NewTextHandler(&w.log, nil))), TokenLife: life, Now: now})
+	w.revoker = revocation.New(revocation.Config{Store: faulty, Audit: audit.New(audit.Config{Log: slog.New(slog.NewTextHandler(&w.log, nil))}), TokenLife: life, Now: now})
 	master, err := keys.ParseMaster([]byte(authztest.MasterKey))
 	check(t, err)
 	w.ring, err = keys.Open(t.Context(), keys.Config{Store: faulty, Master: master, Algorithms: []keys.Algorithm{keys.ES256}, Now: now})

@@ -33,11 +33,11 @@ func (r *Revoker) DeclareClient(ctx context.Context, want clients.Client) (befor
 	switch {
 	case before.ID == "":
 	case want.Disabled && !before.Disabled:
-		r.Audit.Record(ctx, audit.Event{What: "client disabled", Client: want.ID, Reason: reason})
+		err = r.record(ctx, nil, "declare client", audit.Event{What: "client disabled", Client: want.ID, Reason: reason})
 	case before.Disabled && !want.Disabled:
-		r.Audit.Record(ctx, audit.Event{What: "client enabled", Client: want.ID, Reason: reason})
+		err = r.record(ctx, nil, "declare client", audit.Event{What: "client enabled", Client: want.ID, Reason: reason})
 	}
-	return before, nil
+	return before, err
 }
 
 func (r *Revoker) declare(ctx context.Context, want clients.Client) (before clients.Client, err error) {
@@ -99,9 +99,9 @@ func (r *Revoker) UndeclareClient(ctx context.Context, id clients.ID) (done bool
 		return false, fmt.Errorf("undeclare client: %w", err)
 	}
 	if !before.Disabled {
-		r.Audit.Record(ctx, audit.Event{What: "client disabled", Client: id, Reason: "it is no longer in the configuration file"})
+		err = r.record(ctx, nil, "undeclare client", audit.Event{What: "client disabled", Client: id, Reason: "it is no longer in the configuration file"})
 	}
-	return true, nil
+	return true, err
 }
 
 // changedMeanwhile reports whether a write found another record than was read.

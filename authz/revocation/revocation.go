@@ -1,8 +1,9 @@
 // Package revocation is the one way to end things: users, sessions, clients,
 // grants and keys. There is no second way, but for a code or a refresh token that
 // is used twice: the store ends its grant in the step that sees it. What it ends
-// stays ended: each method returns only after the store has it, and writes an
-// audit event.
+// stays ended: each method returns only after the store has it, and a line in
+// the audit log. If that line alone could not be written the error is an
+// [ErrNotRecorded].
 //
 // Each end is announced to the APIs by an event of the store, which is appended
 // first; see [storage.Events] for why that order is the safe one. With an error
@@ -37,6 +38,10 @@ var (
 	ErrGrantRevoked   = errors.New("the grant was revoked")
 	ErrGrantExpired   = errors.New("the grant has expired")
 )
+
+// ErrNotRecorded says that what was asked for is done, and that the audit log may
+// not have it. It comes with the store's error. To do it again does no harm.
+var ErrNotRecorded = errors.New("it is done, but the line for the audit log could not be written")
 
 // Live returns nil if the grant in st, of client c, is good at now, or the
 // error that says what ended it. It does not look at codes or refresh tokens.
@@ -102,7 +107,8 @@ type Config struct {
 // Revoker ends things. It is safe for concurrent use.
 type Revoker struct {
 	Config
-	reminded reminded
+	reminded reminded // grants whose end was announced again
+	recorded reminded // grants whose end was written down again
 }
 
 // Notifier is told of every end of a login session, before and after.
@@ -214,7 +220,7 @@ func (r *Revoker) ChangeClient(ctx context.Context, before, next clients.Client)
 	next.UpdatedAt = r.Now()
 	err := r.Store.UpdateClient(ctx, next)
 	if err == nil && ends {
-		r.Audit.Record(ctx, audit.Event{What: "client revoked", Client: next.ID, Reason: "it was changed in a way that ends its grants"})
+		err = r.record(ctx, nil, "change client", audit.Event{What: "client revoked", Client: next.ID, Reason: "it was changed in a way that ends its grants"})
 	}
 	return next, err
 }
@@ -245,6 +251,10 @@ func (r *Revoker) EndGrant(ctx context.Context, g storage.Grant, reason string) 
 	err := r.AnnounceGrant(ctx, g, reason)
 	if err == nil {
 		err = r.Store.RevokeGrant(ctx, g.ID, r.Now(), reason)
+	}
+	// Who presents the token of a dead grant again and again fills no log.
+	if err == nil && !g.RevokedAt.IsZero() && !r.recorded.first(g.ID) {
+		return nil
 	}
 	return r.record(ctx, err, "revoke grant", audit.Event{What: "grant revoked", Client: g.Client, User: g.User, Session: g.Session, Grant: g.ID, Reason: reason})
 }
@@ -280,6 +290,7 @@ func (r *Revoker) ends(ctx context.Context, u storage.UserID, s storage.SessionI
 	return nil
 }
 
+// record writes down what was done, if err is nil, and returns how it ended.
 func (r *Revoker) record(ctx context.Context, err error, doing string, e audit.Event) error {
 	if errors.Is(err, errKept) {
 		return nil
@@ -287,7 +298,9 @@ func (r *Revoker) record(ctx context.Context, err error, doing string, e audit.E
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	r.Audit.Record(ctx, e)
+	if err := r.Audit.Write(ctx, e); err != nil {
+		return fmt.Errorf("%s: %w: %w", doing, ErrNotRecorded, err)
+	}
 	return nil
 }
 

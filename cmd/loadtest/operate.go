@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -38,7 +37,8 @@ func serveOperator(ctx context.Context, stdin io.Reader, stdout io.Writer, locat
 		return err
 	}
 	defer store.Close()
-	log := audit.New(slog.New(slog.DiscardHandler))
+	log := audit.New(audit.Config{Store: store}) // as a command does
+	defer log.Close(context.WithoutCancel(ctx))
 	return serve(stdin, stdout, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == readyPath {
 			return

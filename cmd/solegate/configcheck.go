@@ -103,7 +103,10 @@ func (c *configuration) authz() authz.Config {
 		BindLoginToAddress: c.Login.BindAddress,
 		TrustedProxies:     c.TrustedProxies,
 		LogoutNetworks:     c.BackchannelLogout.AllowNetworks,
+		Admin:              c.Admin.Enabled,
+		AdminMaxAge:        c.Admin.MaxAge,
 		SuspendedNotice:    c.Abuse.Notice,
+		Abuse:              c.policy(),
 		FeedHeartbeat:      c.FeedHeartbeat,
 	}
 }
@@ -158,8 +161,9 @@ func (c *configuration) checkServer() {
 	}
 	az := c.authz()
 	for _, p := range az.Problems() {
-		c.mistakef(p.Setting, "%s", p.Text)
+		c.wrongSetting(p.Setting, p.Text)
 	}
+	c.checkAbuse()
 	if h := c.FeedHeartbeat; h >= 0 && h < time.Second {
 		c.mistakef("feed_heartbeat", "%s is not between 1s and 1m", h)
 	}
@@ -187,6 +191,9 @@ func (c *configuration) checkServer() {
 	} else if k.PublishAhead < 10*time.Minute || k.PublishAhead > k.RotateEvery/2 {
 		c.mistakef("keys.publish_ahead", "%s is not between 10m and half of keys.rotate_every", k.PublishAhead)
 	}
+	if keep := c.Audit.Keep; keep != 0 && (keep < time.Hour || keep > maxAuditKeep) {
+		c.mistakef("audit.keep", "%s is not between 1h and %s: 0 is for ever", keep, maxAuditKeep)
+	}
 	if _, err := password.New(c.password(), nil); err != nil {
 		c.mistakef("password", "%v", err)
 	}
@@ -195,6 +202,9 @@ func (c *configuration) checkServer() {
 	}
 	c.checkClients()
 }
+
+// maxAuditKeep is ten years: longer than that is for ever.
+const maxAuditKeep = 10 * 365 * 24 * time.Hour
 
 func as[T ~string](list []string) []T {
 	var typed []T

@@ -150,8 +150,13 @@ func (c *configuration) checkGuard() {
 			c.mistakef(l.name, "a guard has no such setting: a server and a guard have a file each")
 		}
 	}
-	if len(c.Clients) > 0 {
-		c.mistakef("clients", "a guard has no such setting: a server and a guard have a file each")
+	for _, list := range []struct {
+		name string
+		n    int
+	}{{"clients", len(c.Clients)}, {"abuse.rules", len(c.Abuse.Rules)}} {
+		if list.n > 0 {
+			c.mistakef(list.name, "a guard has no such setting: a server and a guard have a file each")
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
 	"github.com/solegate/solegate/storage/sqlite"
@@ -44,7 +45,8 @@ func spa(name string, disabled bool) clientSettings {
 func (d *declaring) at(store storage.Store, list ...clientSettings) {
 	d.Helper()
 	c := &configuration{settings: settings{Clients: list}}
-	if err := new(app).declare(d.Context(), c, store, slog.New(slog.NewTextHandler(&d.log, nil))); err != nil {
+	log := slog.New(slog.NewTextHandler(&d.log, nil))
+	if err := new(app).declare(d.Context(), c, store, audit.New(audit.Config{Log: log}), log); err != nil {
 		d.Fatal(err)
 	}
 }
@@ -220,7 +222,7 @@ func TestManyServersStartAtOnce(t *testing.T) {
 		for range 24 {
 			servers.Go(func() {
 				c := &configuration{settings: settings{Clients: list}}
-				if err := new(app).declare(t.Context(), c, d.store, log); err != nil {
+				if err := new(app).declare(t.Context(), c, d.store, audit.New(audit.Config{Log: log}), log); err != nil {
 					t.Error(err)
 				}
 			})

@@ -16,7 +16,7 @@ func TestAuditIsLoggedAtEveryLevel(t *testing.T) {
 		log.Info("left out")
 		log.With("x", 1).Warn("left out")
 		log.Error("kept")
-		audit.New(log).Record(t.Context(), audit.Event{What: "user blocked"})
+		audit.New(audit.Config{Log: log}).Record(t.Context(), audit.Event{What: "user blocked"})
 		if text := b.String(); strings.Contains(text, "left out") || !strings.Contains(text, "kept") || !strings.Contains(text, "user blocked") {
 			t.Errorf("%s:\n%s", format, text)
 		}

@@ -75,16 +75,29 @@ func (a *app) run(ctx context.Context, c *configuration) error {
 	if err != nil {
 		return err
 	}
-	if err := a.declare(ctx, c, store, log); err != nil {
+	auditLog := audit.New(audit.Config{Log: log, Store: store, Keep: c.Audit.Keep, Secret: ring.Secret})
+	if err := a.declare(ctx, c, store, auditLog, log); err != nil {
 		return err
 	}
 	config := c.authz()
-	config.Store, config.Ring, config.Log = store, ring, log
+	config.Store, config.Ring, config.Log, config.Audit = store, ring, log, auditLog
 	handlerOf, err := authz.New(ctx, config)
 	if err != nil {
 		return err
 	}
 
+	var local *http.Server
+	if c.Admin.Socket != "" {
+		s, err := listenSocket(c.Admin.Socket)
+		if err != nil {
+			return err
+		}
+		defer s.remove()
+		local = s.server(handlerOf, log)
+		defer local.Close()
+		go local.Serve(s)
+		log.Info("serving the operator's API", "socket", c.Admin.Socket)
+	}
 	web := &http.Server{
 		Handler:           handlerOf,
 		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
@@ -116,6 +129,9 @@ func (a *app) run(ctx context.Context, c *configuration) error {
 	case <-ctx.Done():
 		log.Info("stopping: requests under way are finished first")
 		deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		if local != nil {
+			local.Shutdown(deadline)
+		}
 		err = web.Shutdown(deadline)
 		cancel()
 	}
@@ -224,8 +240,9 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 // declare writes the clients of the configuration file to the store: the file
 // wins. A client that was declared once and is gone from the file is disabled,
 // and then the commands may change it.
-func (a *app) declare(ctx context.Context, c *configuration, store storage.Store, log *slog.Logger) error {
-	revoker := revocation.New(revocation.Config{Store: store, Audit: audit.New(log), TokenLife: c.Lifetimes.AccessToken}) // it ends clients, not sessions
+func (a *app) declare(ctx context.Context, c *configuration, store storage.Store, auditLog *audit.Log, log *slog.Logger) error {
+	revoker := revocation.New(revocation.Config{Store: store, Audit: auditLog, TokenLife: c.Lifetimes.AccessToken}) // it ends clients, not sessions
+	ctx = audit.WithOperator(ctx, "configuration file")
 	declared := map[clients.ID]bool{}
 	for _, settings := range c.Clients {
 		want, warnings, err := settings.client(c.Development)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	osuser "os/user"
 	"path/filepath"
 	"strings"
 	"time"
@@ -62,6 +63,7 @@ type operator struct {
 	*configuration
 	store   storage.Store
 	revoker *revocation.Revoker
+	audit   *audit.Log
 }
 
 // operate opens the store, which must exist, for a command and closes it after.
@@ -97,11 +99,34 @@ func (a *app) with(cmd *cobra.Command, ready func(*configuration) error, do func
 		return err
 	}
 	// Who is told of an end is written down here; a server tells them.
+	auditLog := audit.New(audit.Config{Log: log, Store: store, Keep: c.Audit.Keep})
 	revoker := revocation.New(revocation.Config{
-		Store: store, Audit: audit.New(log), TokenLife: c.Lifetimes.AccessToken, Notify: backchannel.NewQueue(store, log, time.Now),
+		Store: store, Audit: auditLog, TokenLife: c.Lifetimes.AccessToken, Notify: backchannel.NewQueue(store, log, time.Now),
 	})
-	err = do(ctx, &operator{c, store, revoker})
-	return errors.Join(err, store.Close())
+	err = do(audit.WithOperator(ctx, who()), &operator{c, store, revoker, auditLog})
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
+	defer cancel()
+	return errors.Join(err, auditLog.Close(ending), store.Close())
+}
+
+// note writes down what an operator did, beside what the revoker writes.
+func (o *operator) note(ctx context.Context, e audit.Event) error {
+	if err := o.audit.Write(ctx, e); err != nil {
+		return fmt.Errorf("%w: %w", revocation.ErrNotRecorded, err)
+	}
+	return nil
+}
+
+// auditTimeout is how long a command tries to keep its last lines of the audit
+// log.
+const auditTimeout = 10 * time.Second
+
+// who is the operator, for the audit log: the user of the operating system.
+func who() string {
+	if u, err := osuser.Current(); err == nil && u.Username != "" {
+		return "cli:" + u.Username
+	}
+	return fmt.Sprintf("cli:uid %d", os.Getuid()) // an account without a name, as in containers
 }
 
 // operatorFlags are the settings that such a command takes as flags.
