@@ -22,6 +22,7 @@ import (
 type replicas struct {
 	*world
 	client   *http.Client
+	onSocket *http.Client // for the operator's API
 	servers  []endpoint
 	apis     []endpoint
 	operator endpoint
@@ -62,7 +63,7 @@ func openReplicas(ctx context.Context, o options) (_ *replicas, err error) {
 	if err := w.configure(fmt.Sprintf("lifetimes:\n  access_token: %s\npassword:\n  memory: 64\n  time: 1\n", tokenLife)); err != nil {
 		return nil, err
 	}
-	r := &replicas{world: w, chaos: o.chaos, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4 * atOnce}}}
+	r := &replicas{world: w, chaos: o.chaos, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4 * atOnce}}, onSocket: overSockets()}
 	if err := r.registerAPI(ctx); err != nil {
 		return nil, err
 	}
@@ -99,7 +100,7 @@ func (r *replicas) startServers(ctx context.Context, n int) (err error) {
 				return err
 			}
 		}
-		server, err := r.serve(ctx, fmt.Sprintf("solegate-%d", i), address)
+		server, err := r.serve(ctx, fmt.Sprintf("solegate-%d", i), address, "--admin-socket", r.socket(i))
 		if err != nil {
 			return err
 		}
@@ -107,6 +108,11 @@ func (r *replicas) startServers(ctx context.Context, n int) (err error) {
 	}
 	r.server = r.servers[0]
 	return nil
+}
+
+// socket is where the operator's API of a server is.
+func (r *replicas) socket(server int) string {
+	return filepath.Join(r.dir, fmt.Sprintf("%d.sock", server))
 }
 
 // process is the one of a server or an API that runs now.
