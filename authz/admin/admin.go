@@ -18,7 +18,6 @@ package admin
 
 import (
 	"bytes"
-	"context"
 	_ "embed"
 	"encoding/json"
 	"log/slog"
@@ -26,6 +25,7 @@ import (
 	"path"
 	"time"
 
+	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/keys"
@@ -137,7 +137,7 @@ func (a *API) Serve(w http.ResponseWriter, r *http.Request, door Door) {
 		a.refuse(w, r, "", err)
 		return
 	}
-	r = r.WithContext(withOperator(r.Context(), who))
+	r = r.WithContext(audit.WithOperator(r.Context(), who))
 	c, err := a.call(w, r)
 	if err != nil {
 		a.refuse(w, r, who, err)
@@ -159,10 +159,6 @@ func (a *API) Serve(w http.ResponseWriter, r *http.Request, door Door) {
 		w.Write(marshal(answer))
 	}
 }
-
-// withOperator names the operator in what is written down about the request. It
-// is the one place that does.
-func withOperator(ctx context.Context, _ string) context.Context { return ctx }
 
 // sameOrigin refuses what a page of another site sends, or makes a browser
 // send. There is no CORS either, and no cookie is ever looked at.
