@@ -65,16 +65,18 @@ func (s *Server) operator(w http.ResponseWriter, r *http.Request) (string, error
 	case s.Now().Sub(time.Unix(t.AuthTime, 0)) >= s.AdminMaxAge:
 		return "", oauth.Errorf(oauth.InsufficientUserAuthentication, "A more recent login is required.", "user %s logged in at %s", t.Subject, time.Unix(t.AuthTime, 0).UTC())
 	}
-	if wait := s.turns.Take(string(t.Subject), s.Now()); wait > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
-		return "", &admin.Problem{Status: http.StatusTooManyRequests, Detail: "There were too many requests: wait as Retry-After says."}
-	}
 	st, c, err := s.standing(r.Context(), t)
 	if err == nil {
 		err = s.possessed(w, r, scheme, token, t, c)
 	}
 	if err != nil {
 		return "", err
+	}
+	// Only now: whoever has stolen a token, and not its key, or one that has
+	// ended, uses up no turn of the operator's.
+	if wait := s.turns.Take(string(t.Subject), s.Now()); wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
+		return "", &admin.Problem{Status: http.StatusTooManyRequests, Detail: "There were too many requests: wait as Retry-After says."}
 	}
 	if !st.User.Admin {
 		s.audit.Record(r.Context(), audit.Event{What: "operator refused", User: st.User.ID, Client: c.ID, Session: t.Session, Reason: "the account is no operator's", Address: s.address(r), Request: s.requestID(r)})
