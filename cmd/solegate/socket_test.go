@@ -167,4 +167,18 @@ func TestSocketIsTheOwners(t *testing.T) {
 	check("link", func() error { return os.Symlink("nowhere", "link") }, notOne)
 	check("no/s", func() error { return nil }, "no such file or directory")
 	check(strings.Repeat("x", 104), func() error { return nil }, "103 characters at most")
+	// The longest folder does, and says so if one is longer.
+	deep := strings.Repeat("x", 89)
+	for folder, want := range map[string]string{deep: "that of its folder 88", deep[1:]: ""} {
+		if err := os.Mkdir(folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		third, err := listenSocket(folder + "/s")
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("a folder of %d characters: %v", len(folder), err)
+		}
+		if err == nil {
+			third.Close()
+		}
+	}
 }
