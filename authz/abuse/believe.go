@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -55,7 +54,7 @@ func (j *Judge) granted(ctx context.Context, audience string, id storage.UserID,
 			return false, err
 		}
 		for _, g := range list {
-			if session != "" && !strings.HasPrefix(string(g.ID), string(session)+".") {
+			if session != "" && g.Session != session {
 				return false, nil
 			}
 			if g.Client == client && slices.Contains(g.Resource, audience) {

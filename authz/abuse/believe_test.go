@@ -22,6 +22,7 @@ func TestReportIsBelievedAboutItsOwnAudience(t *testing.T) {
 		"another app":             {notes, func(r *reports.Report) { r.Client = "another" }},
 		"a session that is none":  {notes, func(r *reports.Report) { r.Session = "alice.t" }},
 		"the begin of a session":  {notes, func(r *reports.Report) { r.Session = "alice." }},
+		"an account as a session": {notes, func(r *reports.Report) { r.Session = "alice" }},
 		"a session of another":    {notes, func(r *reports.Report) { r.Session = "bob.s" }},
 		"a grant for a session":   {notes, func(r *reports.Report) { r.Session = "alice.s.g" }},
 		"the subject is a client": {notes, func(r *reports.Report) { r.Subject, r.Client, r.Session = "spa", "spa", "" }},
