@@ -153,6 +153,7 @@ func TestJSONInREADME(t *testing.T) {
 	run("key revoke", "", "", key)
 	run("key reseal", "", "")
 	run("key generate-master", "", "")
+	run("token status", "no token", "")
 	run("config check", "", "")
 	run("config show", "", "")
 	run("revoke", "", "", "--all")

@@ -82,7 +82,8 @@ func (s *Store) Rotate(ctx context.Context, r storage.Rotation) error {
 		w.args[2] = "1"
 	}
 	if !r.OnlyUntil.IsZero() {
-		// Nobody else waits for a second key while the slot moves.
+		// Named only here: while its slot moves, a script that names a key that
+		// is not there must wait until it has moved.
 		w.keys = append(w.keys, s.onlyKey(r.Grant.User()))
 		w.args = append(w.args, times(r.OnlyUntil), max(r.OnlyUntil.Sub(r.At), 0).Milliseconds()+clockMargin.Milliseconds())
 	}
