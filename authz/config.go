@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/solegate/solegate/authz/abuse"
 	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/login/password"
 	"github.com/solegate/solegate/keys"
@@ -46,10 +47,22 @@ type Config struct {
 	// are told of a logout, and in development mode loopback.
 	LogoutNetworks []netip.Prefix
 
+	// Admin serves the operator's API (see package admin) under /admin, to
+	// access tokens of operators: off by default.
+	Admin bool
+
+	// AdminMaxAge is how long ago an operator may have logged in: an hour if
+	// zero, a day at most.
+	AdminMaxAge time.Duration
+
 	// SuspendedNotice is what a person reads who is suspended and signs in with
 	// the right password; a sentence of ours if empty. It is plain text of at
 	// most 500 characters in one line. Until when it lasts is added.
 	SuspendedNotice string
+
+	// Abuse says what becomes of accounts that APIs report. The zero value
+	// keeps what they say and does nothing.
+	Abuse abuse.Policy
 
 	// FeedHeartbeat is how often a stream of the revocation feed on which
 	// nothing happens says so: 5 seconds if zero, a minute at most. An API takes

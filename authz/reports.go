@@ -1,44 +1,30 @@
 package authz
 
 import (
-	"crypto/sha256"
-	"errors"
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"net/url"
-	"time"
 
-	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/oauth"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/keys/verify/reports"
-	"github.com/solegate/solegate/storage"
 )
 
 // reports takes what a registered resource server says of accounts that misuse
-// it (see keys/verify/reports), and writes it into the audit log: who, with
-// which app, in which login, from where, when and how often. It is evidence and
-// nothing more: what becomes of an account, an operator decides.
+// it (see keys/verify/reports), and answers when it is stored and what the policy
+// decided is done (see package abuse). What is not believed is no error: whoever
+// has stolen an API's credential learns nothing of who has an account.
 func (s *Server) reports(w http.ResponseWriter, r *http.Request) {
 	rs, batch, err := s.reported(w, r)
+	if err == nil {
+		if err = s.judge.Report(r.Context(), rs, batch); err != nil {
+			err = &oauth.Error{Code: oauth.TemporarilyUnavailable, Description: "The server can't do this now; try again.", Cause: err}
+		}
+	}
 	if err != nil {
 		s.refuseJSON(w, r, err)
 		return
-	}
-	// A batch comes again when its answer was lost: it is written down once.
-	key := sha256.Sum256([]byte("reports\x00" + string(rs.ID) + "\x00" + batch.ID))
-	err = s.Store.Once(r.Context(), key, s.Now(), s.Now().Add(reports.Remember))
-	switch {
-	case errors.Is(err, storage.ErrExists):
-	case err != nil:
-		s.refuseJSON(w, r, &oauth.Error{Code: oauth.TemporarilyUnavailable, Description: "The server can't do this now; try again.", Cause: err})
-		return
-	default:
-		for _, one := range batch.Reports {
-			s.audit.Record(r.Context(), evidence(rs, one))
-		}
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
@@ -70,18 +56,4 @@ func (s *Server) reported(w http.ResponseWriter, r *http.Request) (rs clients.Re
 		err = s.assertedOnce(t)
 	}
 	return rs, batch, err
-}
-
-// evidence is a report as the audit log has it.
-func evidence(rs clients.ResourceServer, r reports.Report) audit.Event {
-	e := audit.Event{
-		What: "account reported", ResourceServer: rs.ID,
-		Client: clients.ID(r.Client), User: storage.UserID(r.Subject), Session: storage.SessionID(r.Session),
-		Reason: fmt.Sprintf("%s: %s, %d times from %s to %s", r.Kind, r.Reason, r.Count, r.First.UTC().Format(time.RFC3339), r.Last.UTC().Format(time.RFC3339)),
-		JKT:    r.Key,
-	}
-	if len(r.Addresses) > 0 {
-		e.Address, e.OtherAddresses = r.Addresses[0], r.Addresses[1:]
-	}
-	return e
 }

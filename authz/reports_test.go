@@ -1,6 +1,7 @@
 package authz_test
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -12,10 +13,12 @@ import (
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/keys/verify"
 	"github.com/solegate/solegate/keys/verify/reports"
+	"github.com/solegate/solegate/storage"
 )
 
 // TestAccountIsReported: an API that limits its accounts tells who goes beyond,
-// and the audit log says who it was, in which login and from where.
+// and the audit log and the account's case say who it was, in which login and
+// from where.
 func TestAccountIsReported(t *testing.T) {
 	s := authztest.New(t)
 	rs, secret := addResourceServer(t, s)
@@ -56,6 +59,11 @@ func TestAccountIsReported(t *testing.T) {
 			t.Errorf("the log does not say %s", part)
 		}
 	}
+	c, err := s.Store.Case(t.Context(), s.User("alice").ID)
+	check(t, err)
+	if e := c.Evidence; c.Reported != 3 || len(e) != 1 || e[0].Count != 3 || e[0].Reason != "notes" || string(e[0].Session) != claims["sid"] || e[0].Addresses[0].String() != "127.0.0.1" {
+		t.Errorf("the case is %+v", c)
+	}
 	if strings.Contains(s.Log.String(), secret) || strings.Contains(s.Log.String(), token) {
 		t.Error("a secret is in the log")
 	}
@@ -68,6 +76,7 @@ func TestReportsAreTakenOnceAndOfAPIsAlone(t *testing.T) {
 	if err := s.Store.CreateResourceServer(t.Context(), clients.ResourceServer{ID: "signing", Audience: authztest.Audience, AuthMethod: clients.PrivateKeyJWT, JWKS: signer.JWKS}); err != nil {
 		t.Fatal(err)
 	}
+	s.SignIn("alice")
 	send := func(body []byte, headers ...string) int {
 		t.Helper()
 		r, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+reports.Path, strings.NewReader(string(body)))
@@ -86,7 +95,7 @@ func TestReportsAreTakenOnceAndOfAPIsAlone(t *testing.T) {
 		return resp.StatusCode
 	}
 	batch := reports.Batch{ID: "a-batch-of-its-own", Reports: []reports.Report{{
-		Subject: "mallory", Client: "spa", Kind: reports.Judgement, Reason: "scraping", Count: 1,
+		Subject: string(s.User("alice").ID), Client: "spa", Kind: reports.Judgement, Reason: "scraping", Count: 1,
 		First: s.Clock.Now(), Last: s.Clock.Now(), Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")},
 	}}}
 	body := func(assertion string) []byte {
@@ -114,7 +123,15 @@ func TestReportsAreTakenOnceAndOfAPIsAlone(t *testing.T) {
 			t.Errorf("%s: %d, %d expected", name, got, c.status)
 		}
 	}
-	if strings.Contains(s.Log.String(), "account reported") {
+	reported := func() uint64 {
+		t.Helper()
+		c, err := s.Store.Case(t.Context(), s.User("alice").ID)
+		if !errors.Is(err, storage.ErrNotFound) {
+			check(t, err)
+		}
+		return c.Reported
+	}
+	if strings.Contains(s.Log.String(), "account reported") || reported() != 0 {
 		t.Fatal("a refused report was written down")
 	}
 	for range 3 { // the answers were lost
@@ -122,8 +139,8 @@ func TestReportsAreTakenOnceAndOfAPIsAlone(t *testing.T) {
 			t.Errorf("the batch: %d", got)
 		}
 	}
-	if n := strings.Count(s.Log.String(), "account reported"); n != 1 {
-		t.Errorf("it was written down %d times", n)
+	if n := strings.Count(s.Log.String(), "account reported"); n != 1 || reported() != 1 {
+		t.Errorf("it was written down %d times, and counted %d times", n, reported())
 	}
 	if !strings.Contains(s.Log.String(), `"address":"192.0.2.1","other_address":"192.0.2.2"`) {
 		t.Error("an address is missing")
@@ -136,7 +153,7 @@ func TestReportsAreTakenOnceAndOfAPIsAlone(t *testing.T) {
 	if got := send(body(assertion)); got != http.StatusBadRequest {
 		t.Errorf("the assertion again: %d", got)
 	}
-	if n := strings.Count(s.Log.String(), "account reported"); n != 2 {
-		t.Errorf("two APIs reported, and it was written down %d times", n)
+	if reported() != 2 {
+		t.Errorf("two APIs reported, and it was counted %d times", reported())
 	}
 }

@@ -23,6 +23,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/solegate/solegate/authz/abuse"
+	"github.com/solegate/solegate/authz/admin"
 	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/backchannel"
 	"github.com/solegate/solegate/authz/feed"
@@ -50,8 +52,11 @@ type Server struct {
 	pages    *pages.Pages
 	provider *provider.Provider
 	revoker  *revocation.Revoker
+	judge    *abuse.Judge
 	feed     *feed.Hub
 	logouts  *backchannel.Sender
+	admin    *admin.API
+	turns    admin.Turns              // of operators
 	nonces   *dpop.Nonces             // the same at every server of the store
 	recent   recent                   // clients that asked for tokens a moment ago
 	metadata document                 // prepared
@@ -74,6 +79,7 @@ func New(_ context.Context, c Config) (*Server, error) {
 	}); err != nil {
 		return nil, err
 	}
+	s.judge = abuse.New(abuse.Config{Store: c.Store, Revoker: s.revoker, Audit: s.audit, Policy: c.Abuse, Log: c.Log, Now: c.Now})
 	s.nonces = dpop.NewNonces(c.Ring.Secret("DPoP nonces"))
 	hasher, err := password.New(c.Password, c.Rand)
 	if err != nil {
@@ -104,6 +110,10 @@ func New(_ context.Context, c Config) (*Server, error) {
 	}); err != nil {
 		return nil, err
 	}
+	s.admin = admin.New(admin.Config{
+		Issuer: c.Issuer, Store: c.Store, Ring: c.Ring, Revoker: s.revoker,
+		UserName: login.NormalizeName, RequestID: s.requestID, Log: c.Log, Now: c.Now,
+	})
 	s.metadata = s.prepareMetadata()
 	s.routes()
 	return s, nil
@@ -139,6 +149,11 @@ func (s *Server) routes() {
 	handle("POST /feed", s.feedStream)
 	handle("GET /feed/snapshot", s.feedSnapshot)
 	handle("POST /feed/snapshot", s.feedSnapshot)
+
+	if s.Admin {
+		handle(admin.Path, s.administer)
+		handle(admin.Path+"/", s.administer)
+	}
 
 	handle("GET /.well-known/openid-configuration", s.serveMetadata)
 	handle("GET /.well-known/oauth-authorization-server", s.serveMetadata)
@@ -176,16 +191,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Run does the work between requests until ctx ends: it keeps the key ring's
-// schedule, sweeps what has expired, delivers logout tokens, and follows the
-// store for the revocation feed, whose streams end with it. It seals the audit
-// log, and closes it when all else has ended: call it after the last request.
-// It returns ctx's error.
+// schedule, sweeps what has expired, delivers logout tokens, does what the
+// policy decided and another server died over, and follows the store for the
+// revocation feed, whose streams end with it. It seals the audit log, and closes
+// it when all else has ended: call it after the last request. It returns ctx's
+// error.
 func (s *Server) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	work.Go(func() { s.Ring.Run(ctx) })
 	work.Go(func() { s.sweep(ctx) })
 	work.Go(func() { s.feed.Run(ctx) })
 	work.Go(func() { s.logouts.Run(ctx) })
+	work.Go(func() { s.judge.Run(ctx) })
 	auditing, done := context.WithCancel(context.WithoutCancel(ctx))
 	var last sync.WaitGroup
 	last.Go(func() { s.audit.Run(auditing) })
@@ -298,12 +315,16 @@ func (c *Config) Problems() []Problem {
 	if c.FeedHeartbeat < 0 || c.FeedHeartbeat > time.Minute {
 		problems = append(problems, Problem{"feed_heartbeat", fmt.Sprintf("%s is not between 1s and 1m", c.FeedHeartbeat)})
 	}
+	problems = append(problems, c.adminProblems()...)
 	c.SuspendedNotice = strings.TrimSpace(c.SuspendedNotice)
 	if c.SuspendedNotice == "" {
 		c.SuspendedNotice = "This account is suspended because of how it was used. If you think that is a mistake, ask the people who run this service."
 	}
 	if n := c.SuspendedNotice; !utf8.ValidString(n) || utf8.RuneCountInString(n) > maxNotice || strings.ContainsFunc(n, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		problems = append(problems, Problem{"abuse.notice", fmt.Sprintf("a line of at most %d printable characters is expected", maxNotice)})
+	}
+	for _, p := range c.Abuse.Problems() {
+		problems = append(problems, Problem{"abuse." + p.Setting, p.Text})
 	}
 	l := &c.Lifetimes
 	for _, d := range []struct {

@@ -120,28 +120,35 @@ func (s *Server) possessed(w http.ResponseWriter, r *http.Request, scheme, token
 
 // refuseToken answers with the challenges of RFC 6750 §3 and RFC 9449 §7.1.
 func (s *Server) refuseToken(w http.ResponseWriter, r *http.Request, err error) {
-	algs := `algs="` + strings.Join(dpop.Algorithms(), " ") + `"`
-	if errors.Is(err, errNoToken) { // no error code for who sent none (§3.1)
-		w.Header()["WWW-Authenticate"] = []string{`Bearer realm="solegate"`, `DPoP realm="solegate", ` + algs}
+	w.Header()["WWW-Authenticate"] = challenges(r, err, `scope="openid"`)
+	if errors.Is(err, errNoToken) {
 		w.Header()["Cache-Control"] = noStore
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
-	e := oauth.As(err)
-	if e.HTTPStatus() < 500 {
-		scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		challenge := ` realm="solegate", error="` + string(e.Code) + `", error_description="` + e.Description + `"`
-		if e.Code == oauth.InsufficientScope {
-			challenge += `, scope="openid"`
-		}
-		if strings.EqualFold(scheme, "DPoP") {
-			challenge = "DPoP" + challenge + ", " + algs
-		} else {
-			challenge = "Bearer" + challenge
-		}
-		w.Header()["WWW-Authenticate"] = []string{challenge}
+	s.refuseJSON(w, r, err)
+}
+
+// challenges say what is wrong with the access token of a request, if it is
+// that. needs is the parameter that says what would be enough, where the token
+// is good and not enough.
+func challenges(r *http.Request, err error, needs string) []string {
+	algs := `algs="` + strings.Join(dpop.Algorithms(), " ") + `"`
+	if errors.Is(err, errNoToken) { // no error code for who sent none (§3.1)
+		return []string{`Bearer realm="solegate"`, `DPoP realm="solegate", ` + algs}
 	}
-	s.refuseJSON(w, r, e)
+	e := oauth.As(err)
+	if e.HTTPStatus() >= 500 {
+		return nil
+	}
+	challenge := ` realm="solegate", error="` + string(e.Code) + `", error_description="` + e.Description + `"`
+	if e.Code == oauth.InsufficientScope || e.Code == oauth.InsufficientUserAuthentication {
+		challenge += ", " + needs
+	}
+	if scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "DPoP") {
+		return []string{"DPoP" + challenge + ", " + algs}
+	}
+	return []string{"Bearer" + challenge}
 }
 
 // accessToken returns the claims of an access token that this server signed
@@ -170,6 +177,13 @@ func (s *Server) liveToken(ctx context.Context, token string) (t provider.Access
 	if t, err = s.accessToken(token); err != nil {
 		return t, st, c, err
 	}
+	st, c, err = s.standing(ctx, t)
+	return t, st, c, err
+}
+
+// standing returns what an access token of ours stands on, and refuses one
+// whose grant has ended.
+func (s *Server) standing(ctx context.Context, t provider.AccessToken) (st storage.Standing, c clients.Client, err error) {
 	const refusal = "The access token was revoked."
 	if t.Grant == "" { // a client's own: it stands as long as the client does
 		c, err = s.client(ctx, clients.ID(t.ClientID))
@@ -182,28 +196,28 @@ func (s *Server) liveToken(ctx context.Context, token string) (t provider.Access
 		if err != nil && oauth.As(err).Code != oauth.TemporarilyUnavailable {
 			err = oauth.Errorf(oauth.InvalidToken, refusal, "%w", err)
 		}
-		return t, st, c, err
+		return st, c, err
 	}
 	st, err = s.Store.Standing(ctx, t.Grant, clients.ID(t.ClientID))
 	if errors.Is(err, storage.ErrNotFound) {
-		return t, st, c, oauth.Errorf(oauth.InvalidToken, refusal, "no grant %s", t.Grant)
+		return st, c, oauth.Errorf(oauth.InvalidToken, refusal, "no grant %s", t.Grant)
 	} else if err != nil {
-		return t, st, c, &oauth.Error{Code: oauth.TemporarilyUnavailable, Description: "The server can't do this now; try again.", Cause: err}
+		return st, c, &oauth.Error{Code: oauth.TemporarilyUnavailable, Description: "The server can't do this now; try again.", Cause: err}
 	}
 	if c, err = s.client(ctx, st.Grant.Client); err != nil {
 		if oauth.As(err).Code == oauth.TemporarilyUnavailable {
-			return t, st, c, err
+			return st, c, err
 		}
-		return t, st, c, oauth.Errorf(oauth.InvalidToken, refusal, "%w", err)
+		return st, c, oauth.Errorf(oauth.InvalidToken, refusal, "%w", err)
 	}
 	err = revocation.Live(st, c, s.Now())
 	if err == nil {
 		err = stillMay(t, c)
 	}
 	if err != nil {
-		return t, st, c, oauth.Errorf(oauth.InvalidToken, refusal, "grant %s: %w", t.Grant, err)
+		return st, c, oauth.Errorf(oauth.InvalidToken, refusal, "grant %s: %w", t.Grant, err)
 	}
-	return t, st, c, nil
+	return st, c, nil
 }
 
 // stillMay refuses a bearer token of a client that has had to prove its key

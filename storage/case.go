@@ -100,7 +100,8 @@ func (c *Case) Bounded() error {
 	return nil
 }
 
-// Evidence is one report of a resource server, as it was made.
+// Evidence is what a resource server reported of one kind and reason, in one
+// login by one client with one key, added up for an hour.
 type Evidence struct {
 	ResourceServer clients.ID   `json:"resource_server"`
 	Kind           string       `json:"kind"`
@@ -138,8 +139,8 @@ type Decision struct {
 	Action string `json:"action"`
 	// Until is when it ends by itself; zero means until it is lifted.
 	Until time.Time `json:"until,omitzero"`
-	// Withheld says why nothing was done: "dry run", "cap", "exempt"; empty
-	// if it was done.
+	// Withheld says why nothing was done; empty if it was done. Package abuse
+	// has the words: "pending" for what is about to be done, "dry run", "cap".
 	Withheld string `json:"withheld,omitempty"`
 	// Because says what led to it, in words for the operator.
 	Because string `json:"because,omitempty"`

@@ -129,7 +129,7 @@ func (w *world) good() {
 var full = Event{
 	What: "grant revoked", Client: "spa", User: "u", Session: "u.s", Grant: "u.s.g", Key: "kid", RedirectURI: "https://a.example/<cb>?a&b", Origin: "https://a.example",
 	Address: netip.MustParseAddr("2001:db8::1"), OtherAddresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, ResourceServer: "api", JKT: "jkt",
-	Reason: "ünï\"", Rule: "rule", Request: "r", Operator: "cli:alice", Count: 3,
+	Rule: "hammering", Reason: "ünï\"", Request: "r", Operator: "cli:alice", Count: 3,
 }
 
 // TestWriteIsKept: what was written is in the store, all of it, when Write

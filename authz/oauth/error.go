@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 )
 
 // Code is a registered error code.
@@ -14,31 +15,32 @@ type Code string
 
 // Error codes, with the section that defines each.
 const (
-	InvalidRequest           Code = "invalid_request"                   // RFC 6749 §5.2
-	InvalidClient            Code = "invalid_client"                    // RFC 6749 §5.2
-	InvalidGrant             Code = "invalid_grant"                     // RFC 6749 §5.2
-	UnauthorizedClient       Code = "unauthorized_client"               // RFC 6749 §5.2
-	UnsupportedGrantType     Code = "unsupported_grant_type"            // RFC 6749 §5.2
-	InvalidScope             Code = "invalid_scope"                     // RFC 6749 §5.2
-	AccessDenied             Code = "access_denied"                     // RFC 6749 §4.1.2.1
-	UnsupportedResponseType  Code = "unsupported_response_type"         // RFC 6749 §4.1.2.1
-	ServerError              Code = "server_error"                      // RFC 6749 §4.1.2.1
-	TemporarilyUnavailable   Code = "temporarily_unavailable"           // RFC 6749 §4.1.2.1
-	UnsupportedTokenType     Code = "unsupported_token_type"            // RFC 7009 §2.2.1
-	InvalidToken             Code = "invalid_token"                     // RFC 6750 §3.1
-	InsufficientScope        Code = "insufficient_scope"                // RFC 6750 §3.1
-	InvalidTarget            Code = "invalid_target"                    // RFC 8707 §2
-	LoginRequired            Code = "login_required"                    // OpenID Connect Core §3.1.2.6
-	ConsentRequired          Code = "consent_required"                  // OpenID Connect Core §3.1.2.6
-	InteractionRequired      Code = "interaction_required"              // OpenID Connect Core §3.1.2.6
-	AccountSelectionRequired Code = "account_selection_required"        // OpenID Connect Core §3.1.2.6
-	RequestNotSupported      Code = "request_not_supported"             // OpenID Connect Core §3.1.2.6
-	RequestURINotSupported   Code = "request_uri_not_supported"         // OpenID Connect Core §3.1.2.6
-	RegistrationNotSupported Code = "registration_not_supported"        // OpenID Connect Core §3.1.2.6
-	InvalidRequestURI        Code = "invalid_request_uri"               // RFC 9101 §6.1
-	InvalidDPoPProof         Code = "invalid_dpop_proof"                // RFC 9449 §5
-	UseDPoPNonce             Code = "use_dpop_nonce"                    // RFC 9449 §8
-	UnmetAuthentication      Code = "unmet_authentication_requirements" // OpenID Connect Core Unmet Authentication Requirements 1.0
+	InvalidRequest                 Code = "invalid_request"                   // RFC 6749 §5.2
+	InvalidClient                  Code = "invalid_client"                    // RFC 6749 §5.2
+	InvalidGrant                   Code = "invalid_grant"                     // RFC 6749 §5.2
+	UnauthorizedClient             Code = "unauthorized_client"               // RFC 6749 §5.2
+	UnsupportedGrantType           Code = "unsupported_grant_type"            // RFC 6749 §5.2
+	InvalidScope                   Code = "invalid_scope"                     // RFC 6749 §5.2
+	AccessDenied                   Code = "access_denied"                     // RFC 6749 §4.1.2.1
+	UnsupportedResponseType        Code = "unsupported_response_type"         // RFC 6749 §4.1.2.1
+	ServerError                    Code = "server_error"                      // RFC 6749 §4.1.2.1
+	TemporarilyUnavailable         Code = "temporarily_unavailable"           // RFC 6749 §4.1.2.1
+	UnsupportedTokenType           Code = "unsupported_token_type"            // RFC 7009 §2.2.1
+	InvalidToken                   Code = "invalid_token"                     // RFC 6750 §3.1
+	InsufficientScope              Code = "insufficient_scope"                // RFC 6750 §3.1
+	InvalidTarget                  Code = "invalid_target"                    // RFC 8707 §2
+	LoginRequired                  Code = "login_required"                    // OpenID Connect Core §3.1.2.6
+	ConsentRequired                Code = "consent_required"                  // OpenID Connect Core §3.1.2.6
+	InteractionRequired            Code = "interaction_required"              // OpenID Connect Core §3.1.2.6
+	AccountSelectionRequired       Code = "account_selection_required"        // OpenID Connect Core §3.1.2.6
+	RequestNotSupported            Code = "request_not_supported"             // OpenID Connect Core §3.1.2.6
+	RequestURINotSupported         Code = "request_uri_not_supported"         // OpenID Connect Core §3.1.2.6
+	RegistrationNotSupported       Code = "registration_not_supported"        // OpenID Connect Core §3.1.2.6
+	InvalidRequestURI              Code = "invalid_request_uri"               // RFC 9101 §6.1
+	InvalidDPoPProof               Code = "invalid_dpop_proof"                // RFC 9449 §5
+	UseDPoPNonce                   Code = "use_dpop_nonce"                    // RFC 9449 §8
+	UnmetAuthentication            Code = "unmet_authentication_requirements" // OpenID Connect Core Unmet Authentication Requirements 1.0
+	InsufficientUserAuthentication Code = "insufficient_user_authentication"  // RFC 9470 §3
 )
 
 // Error is what the network may be told, and beside it what only the log is.
@@ -49,6 +51,8 @@ type Error struct {
 	// Status is the HTTP status where the error is answered directly. Zero
 	// means 400.
 	Status int
+	// RetryAfter is when to come again, where that is known.
+	RetryAfter time.Duration
 	// Cause goes to the log and never to the network.
 	Cause error
 }
@@ -71,6 +75,14 @@ func (e *Error) Error() string {
 	return s
 }
 
+// TooSoon says to a client whose user is slowed down when to come again. Its
+// status is that of RFC 6585 §4; of the codes that there are this one says best
+// that nothing is wrong with the request, and that it may be made again.
+func TooSoon(wait time.Duration, cause error) *Error {
+	return &Error{Code: TemporarilyUnavailable, Description: "Too many requests for this account; try again later.",
+		Status: http.StatusTooManyRequests, RetryAfter: wait, Cause: cause}
+}
+
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
@@ -80,7 +92,7 @@ func (e *Error) HTTPStatus() int {
 		return e.Status
 	}
 	switch e.Code {
-	case InvalidToken:
+	case InvalidToken, InsufficientUserAuthentication:
 		return http.StatusUnauthorized
 	case InsufficientScope:
 		return http.StatusForbidden

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/solegate/solegate/authz/admin"
 	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/clients"
@@ -107,7 +108,7 @@ func (a *app) clientRegister(cmd *cobra.Command, _ []string) error {
 			a.warn("the issuer is not configured: put yours in place of %s", issuer)
 		}
 		noted := o.note(ctx, audit.Event{What: "client registered", Client: c.ID})
-		return errors.Join(a.answer(showableClient(c, secret), "%s", registered(c, issuer, secret)), noted)
+		return errors.Join(a.answer(admin.ShowClient(c, secret), "%s", registered(c, issuer, secret)), noted)
 	})
 }
 
@@ -176,9 +177,9 @@ func (a *app) clientList(cmd *cobra.Command, _ []string) error {
 		if err != nil {
 			return err
 		}
-		shown := make([]shownClient, len(all))
+		shown := make([]admin.Client, len(all))
 		for i, c := range all {
-			shown[i] = showableClient(c, "")
+			shown[i] = admin.ShowClient(c, "")
 		}
 		return a.table(shown, "CLIENT ID\tNAME\tSTATE\tKIND\tREDIRECT URIS", func(row func(string, ...any)) {
 			for _, c := range all {
@@ -188,22 +189,9 @@ func (a *app) clientList(cmd *cobra.Command, _ []string) error {
 	})
 }
 
-// shownClient is a client as the commands show it: no hash.
-type shownClient struct {
-	clients.Client
-	// Secret is there once, when it was made.
-	Secret string `json:"secret,omitempty"`
-}
-
-func showableClient(c clients.Client, secret string) shownClient {
-	c.AuthMethod = c.Method()
-	c.SecretHash = [32]byte{} // and so it is left out
-	return shownClient{c, secret}
-}
-
 // showClient shows a client, and its secret if there is one to be shown.
 func (a *app) showClient(c clients.Client, secret string) error {
-	err := a.table(showableClient(c, secret), "FIELD\tVALUE", func(row func(string, ...any)) {
+	err := a.table(admin.ShowClient(c, secret), "FIELD\tVALUE", func(row func(string, ...any)) {
 		row("client id\t%s", c.ID)
 		row("name\t%s", c.Name)
 		row("state\t%s", clientState(c))

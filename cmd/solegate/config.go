@@ -55,6 +55,12 @@ type settings struct {
 		AllowNetworks []netip.Prefix `yaml:"allow_networks" doc:"Networks of your own, such as 10.1.0.0/16, where a client's backchannel_logout_uri may lead. Otherwise only public addresses are told of a logout."`
 	} `yaml:"backchannel_logout"`
 
+	Admin struct {
+		Enabled bool          `yaml:"enabled" doc:"Serve the operator's API under /admin, to the access tokens of operators; see The operator's API."`
+		MaxAge  time.Duration `yaml:"max_age" default:"1h" doc:"How long ago an operator may have signed in, between 1m and 24h."`
+		Socket  string        `yaml:"socket" doc:"Serve it on a Unix socket at this path, too: whoever may open it, which is the server's own user and root, is an operator."`
+	} `yaml:"admin"`
+
 	Password struct {
 		Memory     uint32 `yaml:"memory" default:"65536" doc:"Memory of a password hash (Argon2id), in KiB."`
 		Time       uint32 `yaml:"time" default:"3" doc:"Passes of a password hash."`
@@ -63,7 +69,13 @@ type settings struct {
 	} `yaml:"password"`
 
 	Abuse struct {
-		Notice string `yaml:"notice" doc:"What a person whose account is suspended reads who signs in with the right password, in words of yours; at most 500 characters of plain text. Until when it lasts is added."`
+		DryRun         bool           `yaml:"dry_run" doc:"Decide by the rules, and do nothing: what would have been done is in the audit log and in solegate abuse list."`
+		SuspendPerHour int            `yaml:"suspend_per_hour" default:"10" doc:"How many accounts in an hour the rules may suspend, or end the sessions of, at all servers together. What is beyond it is withheld, and done later if the rule is met then."`
+		ExemptUsers    []string       `yaml:"exempt_users" doc:"Names or ids of accounts to which no rule does anything. Reports of them are kept."`
+		ExemptClients  []string       `yaml:"exempt_clients" doc:"Ids of clients whose tokens count for no rule. Reports of them are kept."`
+		Keep           time.Duration  `yaml:"keep" default:"2160h" doc:"How long what was reported of an account is kept after the last change, 24h at least."`
+		Rules          []ruleSettings `yaml:"rules" doc:"What becomes of accounts that are reported; without any, reports are kept and nothing is done. See When an account misuses the API."`
+		Notice         string         `yaml:"notice" doc:"What a person whose account is suspended reads who signs in with the right password, in words of yours; at most 500 characters of plain text. Until when it lasts is added."`
 	} `yaml:"abuse"`
 
 	Log struct {

@@ -60,7 +60,7 @@ func (a *app) config() *cobra.Command {
 				if l.field.Tag.Get("secret") != "" && value != "" {
 					value = "(hidden)"
 				}
-				if l.name == "store" {
+				if l.name == "store" || l.name == "guard.limits_store" && value != "" {
 					value = shown(value)
 				}
 				list = append(list, row{l.name, value, c.origin[l.name]})
@@ -103,7 +103,10 @@ func (c *configuration) authz() authz.Config {
 		BindLoginToAddress: c.Login.BindAddress,
 		TrustedProxies:     c.TrustedProxies,
 		LogoutNetworks:     c.BackchannelLogout.AllowNetworks,
+		Admin:              c.Admin.Enabled,
+		AdminMaxAge:        c.Admin.MaxAge,
 		SuspendedNotice:    c.Abuse.Notice,
+		Abuse:              c.policy(),
 		FeedHeartbeat:      c.FeedHeartbeat,
 	}
 }
@@ -158,8 +161,9 @@ func (c *configuration) checkServer() {
 	}
 	az := c.authz()
 	for _, p := range az.Problems() {
-		c.mistakef(p.Setting, "%s", p.Text)
+		c.wrongSetting(p.Setting, p.Text)
 	}
+	c.checkAbuse()
 	if h := c.FeedHeartbeat; h >= 0 && h < time.Second {
 		c.mistakef("feed_heartbeat", "%s is not between 1s and 1m", h)
 	}

@@ -10,8 +10,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/solegate/solegate/authz/abuse"
 )
 
 // shape is what --json answers: an object with these fields, a list, or an
@@ -129,12 +132,19 @@ func TestJSONInREADME(t *testing.T) {
 	run("resource show", "", "", resource)
 	run("resource list", "", "")
 	run("user add", secret, "", "alice", "--email", "alice@example.com", "--display-name", "Alice")
+	run("user admin", "", "", "alice")
 	run("user block", "", "", "alice")
 	run("user show", "", "", "alice")
 	run("user list", "", "")
 	run("user unblock", "", "", "alice")
 	run("user revoke", "", "", "alice")
 	run("user set-password", secret, "", "alice")
+	if err := misuse(t.Context(), "solegate.db", abuse.Policy{Rules: []abuse.Rule{{Name: "r", Count: 3, Within: time.Hour, Action: abuse.Tell}, {Name: "s", Count: 9, Within: time.Hour, Action: abuse.Suspend}}}, "alice", 5); err != nil {
+		t.Fatal(err)
+	}
+	run("abuse list", "", "")
+	run("abuse show", "", "", "alice")
+	run("abuse dismiss", "", "", "alice")
 	key := run("key list", "", "kid")
 	run("key rotate", "", "")
 	run("key revoke", "", "", key)

@@ -40,11 +40,12 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("SOLEGATE_PASSWORD_MEMORY", "8192") // quick
 			e.Setenv("SOLEGATE_PASSWORD_TIME", "1")
+			e.Setenv("LONG", strings.Repeat("long ", 200))
 			e.Setenv("PORT", freePort(t))
 			e.Setenv("REDIS", fmt.Sprintf("redis://%s?prefix=script%d:", redis.Addr, scripts.Add(1)))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor, "exits": exits, "capture": capture, "sql": statement},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor, "exits": exits, "capture": capture, "misuse": misuses, "sql": statement},
 	})
 }
 
@@ -198,14 +199,45 @@ func TestTableInREADME(t *testing.T) {
 		}
 		fmt.Fprintf(b, "| %s | `%s` | %s | %s | %s |\n", key, envName(l.name), flag, preset, l.field.Tag.Get("doc"))
 	}
-	for _, name := range []string{"Guard", "Clients"} {
-		field, _ := reflect.TypeFor[settings]().FieldByName(name)
-		fmt.Fprintf(&server, "| `%s` | | | | %s |\n", field.Tag.Get("yaml"), field.Tag.Get("doc"))
+	for _, only := range []struct { // in the file
+		in          reflect.Type
+		field, name string
+	}{
+		{reflect.TypeOf(s), "Guard", "guard"}, {reflect.TypeOf(s.Abuse), "Rules", "abuse.rules"}, {reflect.TypeOf(s), "Clients", "clients"},
+	} {
+		field, _ := only.in.FieldByName(only.field)
+		fmt.Fprintf(&server, "| `%s` | | | | %s |\n", only.name, field.Tag.Get("doc"))
 	}
 	server.WriteString("<!-- config:end -->")
 	guard.WriteString("<!-- guard:end -->")
 	holdTable(t, filepath.Join("..", "..", "README.md"), "config", server.String())
 	holdTable(t, filepath.Join("..", "..", "keys", "verify", "README.md"), "guard", guard.String())
+}
+
+// TestAbuseInREADME holds the README's rules, and their table, to what there is.
+func TestAbuseInREADME(t *testing.T) {
+	table := "<!-- rules:begin -->\n| setting of a rule | what it is |\n|---|---|\n"
+	rule := reflect.TypeFor[ruleSettings]()
+	for i := range rule.NumField() {
+		table += fmt.Sprintf("| `%s` | %s |\n", rule.Field(i).Tag.Get("yaml"), rule.Field(i).Tag.Get("doc"))
+	}
+	holdTable(t, filepath.Join("..", "..", "README.md"), "rules", table+"<!-- rules:end -->")
+
+	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(readme), "```yaml\nabuse:\n")
+	text, _, found := strings.Cut(text, "```")
+	if !found {
+		t.Fatal("there is no YAML of rules in it")
+	}
+	c := &configuration{file: "solegate.yaml", origin: map[string]string{}}
+	c.parse([]byte("abuse:\n" + text))
+	p := c.policy()
+	if problems := p.Problems(); c.err() != nil || len(problems) > 0 || len(p.Rules) != 3 || !p.DryRun {
+		t.Errorf("%v, %v, %+v", c.err(), problems, p)
+	}
 }
 
 // holdTable holds the part of a file between two marks to a table, or writes it.

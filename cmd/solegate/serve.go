@@ -86,6 +86,18 @@ func (a *app) run(ctx context.Context, c *configuration) error {
 		return err
 	}
 
+	var local *http.Server
+	if c.Admin.Socket != "" {
+		s, err := listenSocket(c.Admin.Socket)
+		if err != nil {
+			return err
+		}
+		defer s.remove()
+		local = s.server(handlerOf, log)
+		defer local.Close()
+		go local.Serve(s)
+		log.Info("serving the operator's API", "socket", c.Admin.Socket)
+	}
 	web := &http.Server{
 		Handler:           handlerOf,
 		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
@@ -117,6 +129,9 @@ func (a *app) run(ctx context.Context, c *configuration) error {
 	case <-ctx.Done():
 		log.Info("stopping: requests under way are finished first")
 		deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		if local != nil {
+			local.Shutdown(deadline)
+		}
 		err = web.Shutdown(deadline)
 		cancel()
 	}

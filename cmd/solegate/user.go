@@ -14,44 +14,13 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/solegate/solegate/authz/admin"
 	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/login"
 	"github.com/solegate/solegate/authz/login/password"
-	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
 )
-
-// user is an account as the commands show it: no hash.
-type user struct {
-	ID          storage.UserID `json:"id"`
-	Name        string         `json:"name"`
-	DisplayName string         `json:"display_name,omitempty"`
-	Email       string         `json:"email,omitempty"`
-	State       string         `json:"state"` // active or blocked
-	Block       *storage.Block `json:"block,omitempty"`
-	HasPassword bool           `json:"has_password"`
-	Sessions    []session      `json:"sessions,omitempty"`
-	CreatedAt   time.Time      `json:"created_at"`
-	UpdatedAt   time.Time      `json:"updated_at"`
-}
-
-type session struct {
-	ID       storage.SessionID `json:"id"`
-	AuthTime time.Time         `json:"auth_time"`
-	LastSeen time.Time         `json:"last_seen"`
-	Address  string            `json:"address"`
-	Browser  string            `json:"user_agent"`
-}
-
-func showableUser(u storage.User) user {
-	state := "active"
-	if revocation.Blocked(u, time.Now()) {
-		state = "blocked"
-	}
-	return user{ID: u.ID, Name: u.Name, DisplayName: u.DisplayName, Email: u.Email, State: state, Block: u.Block,
-		HasPassword: u.Password != "", CreatedAt: u.CreatedAt, UpdatedAt: u.UpdatedAt}
-}
 
 func (a *app) user() *cobra.Command {
 	add := &cobra.Command{Use: "add NAME", Short: "Add an account; the password is asked for, or read from standard input", Args: cobra.ExactArgs(1), RunE: a.userAdd}
@@ -109,8 +78,15 @@ func (a *app) user() *cobra.Command {
 	remove := act("remove", "Remove an account", func(_ *cobra.Command, ctx context.Context, o *operator, u storage.User) error {
 		return done(u, o.revoker.RemoveUser(ctx, u.ID), "removed")
 	})
-	operatorFlags(add, list, show, setPassword, block, unblock, revoke, remove)
-	return group("user", "Manage accounts", add, list, show, setPassword, block, unblock, revoke, remove)
+	appoint := act("admin", "Make an operator of somebody: who may use the operator's API", func(cmd *cobra.Command, ctx context.Context, o *operator, u storage.User) error {
+		if no, _ := cmd.Flags().GetBool("remove"); no {
+			return done(u, o.revoker.SetOperator(ctx, u.ID, false), "no longer an operator")
+		}
+		return done(u, o.revoker.SetOperator(ctx, u.ID, true), "an operator")
+	})
+	appoint.Flags().Bool("remove", false, "make an ordinary account of it again")
+	operatorFlags(add, list, show, setPassword, block, unblock, revoke, appoint, remove)
+	return group("user", "Manage accounts", add, list, show, setPassword, block, unblock, revoke, appoint, remove)
 }
 
 func (a *app) userAdd(cmd *cobra.Command, args []string) error {
@@ -145,7 +121,7 @@ func (a *app) userAdd(cmd *cobra.Command, args []string) error {
 			return err
 		}
 		noted := o.note(ctx, audit.Event{What: "user added", User: u.ID})
-		return errors.Join(a.answer(showableUser(u), "User %s is added; tokens name it as %s.\n", u.Name, u.ID), noted)
+		return errors.Join(a.answer(admin.ShowUser(u, time.Now()), "User %s is added; tokens name it as %s.\n", u.Name, u.ID), noted)
 	})
 }
 
@@ -155,9 +131,9 @@ func (a *app) userList(cmd *cobra.Command, _ []string) error {
 		if err != nil {
 			return err
 		}
-		shown := make([]user, len(all))
+		shown := make([]admin.User, len(all))
 		for i, u := range all {
-			shown[i] = showableUser(u)
+			shown[i] = admin.ShowUser(u, time.Now())
 		}
 		return a.table(shown, "NAME\tID\tSTATE\tEMAIL", func(row func(string, ...any)) {
 			for _, u := range shown {
@@ -168,14 +144,14 @@ func (a *app) userList(cmd *cobra.Command, _ []string) error {
 }
 
 func (a *app) userShow(ctx context.Context, o *operator, u storage.User) error {
-	shown := showableUser(u)
+	shown := admin.ShowUser(u, time.Now())
 	list, err := collect(func(p storage.Page) ([]storage.Session, error) { return o.store.ListSessions(ctx, u.ID, p) }, func(s storage.Session) string { return string(s.ID) })
 	if err != nil {
 		return err
 	}
 	for _, s := range list {
-		if now := time.Now(); now.Before(s.IdleExpires) && revocation.SessionLive(s, u, now) == nil {
-			shown.Sessions = append(shown.Sessions, session{s.ID, s.AuthTime, s.LastSeen, s.Address, s.UserAgent})
+		if session, good := admin.ShowSession(s, u, time.Now()); good {
+			shown.Sessions = append(shown.Sessions, session)
 		}
 	}
 	return a.table(shown, "FIELD\tVALUE", func(row func(string, ...any)) {
@@ -183,10 +159,20 @@ func (a *app) userShow(ctx context.Context, o *operator, u storage.User) error {
 		row("id\t%s", shown.ID)
 		row("state\t%s", shown.State)
 		if shown.Block != nil {
-			row("block\t%s, since %s, until %s", shown.Block.Reason, when(shown.Block.At), when(shown.Block.Until))
+			by := ""
+			if shown.Block.Rule != "" {
+				by = ", by rule " + shown.Block.Rule
+			}
+			row("block\t%s%s, since %s, until %s", shown.Block.Reason, by, when(shown.Block.At), when(shown.Block.Until))
+		}
+		if t := shown.Throttle; t != nil {
+			row("throttle\tone login and one refresh in each %s: %s, by rule %s, since %s, until %s", t.Every, t.Reason, t.Rule, when(t.At), when(t.Until))
 		}
 		row("display name\t%s", shown.DisplayName)
 		row("email\t%s", shown.Email)
+		if shown.Admin {
+			row("operator\tyes")
+		}
 		row("created\t%s", when(shown.CreatedAt))
 		row("updated\t%s", when(shown.UpdatedAt))
 		for _, s := range shown.Sessions {

@@ -138,3 +138,38 @@ func BenchmarkMark(b *testing.B) {
 		s.mark(feed.Session, "usr_0123456789abcdef.ses_0123456789abcdef")
 	}
 }
+
+// TestRecentChangesAreNotMissed: a token that passed is refused after whichever
+// of few or many changes since names it, and looked for again only if one may.
+func TestRecentChangesAreNotMissed(t *testing.T) {
+	s := newRevoked()
+	token := &Token{Subject: "alice", ClientID: "spa", SessionID: "session", GrantID: "grant", ID: "one", keyID: "key"}
+	m := s.marks(token)
+	other := func(n int) (list []mark) {
+		for i := range n {
+			list = append(list, s.mark(feed.Session, fmt.Sprint(i)))
+		}
+		return list
+	}
+	for name, hit := range map[string]mark{"user": m.user, "client": m.client, "session": m.session, "grant": m.grant, "token": m.token, "key": m.key, "all": everybody} {
+		for before := range 2 * recentMarks {
+			for _, after := range []int{0, 1, recentMarks - 1, recentMarks, 2 * recentMarks} {
+				r := &recent{last: 1}
+				from := r.add(other(before))
+				r.add([]mark{hit})
+				if to := r.add(other(after)); !r.concern(m, from, to) {
+					t.Fatalf("%s: missed after %d others and before %d", name, before, after)
+				}
+			}
+		}
+	}
+	r := &recent{last: 1}
+	from := r.add(other(5))
+	if to := r.add(other(recentMarks)); r.concern(m, from, to) || r.concern(m, to, to) {
+		t.Error("it is about nobody, and looked for")
+	}
+	// One who was checked against what is newer than what is asked about.
+	if to := r.add(other(1)); !r.concern(m, to, from) || !r.concern(nil, from, to) {
+		t.Error("nobody can know, and it is not looked for")
+	}
+}

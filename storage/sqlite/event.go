@@ -14,7 +14,7 @@ import (
 )
 
 // watch is how often AwaitEvents looks whether another process wrote.
-const watch = 50 * time.Millisecond
+const watch = 20 * time.Millisecond
 
 // wakeup wakes whoever waits.
 type wakeup struct {

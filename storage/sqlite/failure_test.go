@@ -190,11 +190,12 @@ func TestNeverAStoreInPlaceOfALostOne(t *testing.T) {
 	}
 }
 
-// TestLockedAtOpen: another program that holds the file is named at the start.
+// TestLockedAtOpen: another program that has the file for itself alone is named
+// at the start.
 func TestLockedAtOpen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "solegate.db")
 	open(t, path).Close()
-	db, err := sql.Open("sqlite", "file:"+path+"?_txlock=immediate")
+	db, err := sql.Open("sqlite", "file:"+path+"?_txlock=immediate&_pragma=locking_mode(EXCLUSIVE)")
 	if err != nil {
 		t.Fatal(err)
 	}

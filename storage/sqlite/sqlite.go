@@ -243,17 +243,19 @@ func migrate(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	slices.Sort(names)
-	var version int
+	// Where there is nothing to change, a command does not wait for a server
+	// that writes all the time.
+	if version, err := schemaVersion(ctx, db, len(names)); err != nil || version == len(names) {
+		return err
+	}
 	tx, err := db.BeginTx(ctx, nil) // immediate: one process migrates
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
-	if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+	version, err := schemaVersion(ctx, tx, len(names))
+	if err != nil {
 		return err
-	}
-	if version > len(names) {
-		return fmt.Errorf("it was written by a newer Solegate (schema %d, this one knows %d): use that version, or restore a backup of before", version, len(names))
 	}
 	for i, name := range names[version:] {
 		text, err := schema.ReadFile(name)
@@ -268,6 +270,17 @@ func migrate(ctx context.Context, db *sql.DB) error {
 		}
 	}
 	return tx.Commit()
+}
+
+// schemaVersion is how many of the known migrations the file has seen.
+func schemaVersion(ctx context.Context, db interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}, known int) (version int, err error) {
+	err = db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version)
+	if err == nil && version > known {
+		err = fmt.Errorf("it was written by a newer Solegate (schema %d, this one knows %d): use that version, or restore a backup of before", version, known)
+	}
+	return version, err
 }
 
 // checkUpTo is how large a file may be to be checked whole at every start, in

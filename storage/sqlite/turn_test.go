@@ -42,6 +42,7 @@ func TestTurnBesideABusyWriter(t *testing.T) {
 		}
 	}()
 	defer func() { close(stop); <-stopped }()
+	open(t, path).Close() // a command comes in while there is no turn to get
 	const writes = 20
 	before := turns.Load()
 	for i := range writes {

@@ -1,6 +1,7 @@
 import type { User } from "oidc-client-ts";
 import { call, fresher } from "./call";
 import { attempts, theft } from "./copy";
+import { hammer } from "./hammer";
 import { button, byID, decode, describe, list, note, verbatim } from "./page";
 import { keys, Session } from "./session";
 
@@ -111,6 +112,7 @@ actions.append(
     const after = await session.signinSilent();
     return after?.access_token === before ? "Nothing new came." : "A new access token and a new refresh token; the old refresh token is spent.";
   }), "user"),
+  button("Hammer the API", "", () => run("Hammer the API", () => hammer(session, current(), notes)), "user"),
   button("Export the key", "", () => run("Export the key", async () => {
     const { privateKey } = (await keys.get(config.clientId)).keys;
     return `The browser gave it away: ${JSON.stringify(await crypto.subtle.exportKey("jwk", privateKey))}`;

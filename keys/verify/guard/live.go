@@ -41,18 +41,30 @@ func (g *Guard) upgradable(r *http.Request, t *verify.Token) error {
 	return nil
 }
 
-// endInTime ends an event stream when its token expires or the guard stops, as
-// if the upstream had.
-func (g *Guard) endInTime(resp *http.Response, p *passage) {
+// endInTime ends what goes on when the guard stops, or when its token does:
+// when it expires, or is revoked.
+func (g *Guard) endInTime(r *http.Request, p *passage) {
 	end := func() {
 		p.ended.Store(true)
 		p.cancel()
 	}
-	p.ends = append(p.ends, context.AfterFunc(g.done, end))
-	if p.token != nil {
-		p.ends = append(p.ends, time.AfterFunc(p.token.Expires.Sub(g.config.Verify.Now()), end).Stop)
+	stop := context.AfterFunc(g.done, end)
+	p.ends = append(p.ends, func() { stop() })
+	if p.token == nil {
+		return
 	}
-	resp.Body = &ending{resp.Body, p}
+	ctx, leave := g.verify.Watch(r.Context())
+	over := context.AfterFunc(ctx, func() {
+		// What expires does so all the time.
+		if e, ok := errors.AsType[*verify.Error](context.Cause(ctx)); ok && g.config.Verify.Now().Before(p.token.Expires) {
+			g.config.Verify.Log.InfoContext(r.Context(), "what was open is closed", "path", r.URL.Path, "error", e.Code, "cause", e.Cause)
+		}
+		end()
+	})
+	p.ends = append(p.ends, func() {
+		over()
+		leave()
+	})
 }
 
 func (p *passage) stop() {
@@ -61,7 +73,8 @@ func (p *passage) stop() {
 	}
 }
 
-// ending is a body that ends well when it is ended.
+// ending is a body that ends well, as if the upstream had ended it, when it is
+// ended.
 type ending struct {
 	io.ReadCloser
 	passage *passage

@@ -19,9 +19,10 @@
 //
 //   - It authenticates before it believes anything; what a resource server says
 //     is evidence about its own audience and no other's.
-//   - It answers 204 when the batch is in its audit log, and also for a batch
-//     whose id this resource server has sent before: that one is not written
-//     again. It remembers ids for [Remember] at least.
+//   - It answers 204 when the batch is stored and what its policy decided is
+//     done, and also for a batch whose id this resource server has sent before:
+//     what is in it is not counted again. It remembers ids for [Remember] at
+//     least.
 //   - It answers 400 for what [Parse] refuses, and 413 for more than [MaxBytes]:
 //     nobody sends these again. After any other answer, and after none, the
 //     same batch comes again with the same id.
