@@ -198,7 +198,8 @@ func TestEveryOperation(t *testing.T) {
 	}
 
 	tokens = w.SignIn("alice")
-	if got := w.must("GET", "/admin/clients", ""); len(got.Items) != 1 || got.Items[0].ID != "spa" {
+	w.AddClient(clients.Client{ID: "backend", AuthMethod: clients.SecretBasic, SecretHash: [32]byte{1}, RedirectURIs: w.Client.RedirectURIs, Audiences: w.Client.Audiences})
+	if got := w.must("GET", "/admin/clients", ""); len(got.Items) != 2 || got.Items[1].ID != "spa" || strings.Contains(got.text, "secret_hash") {
 		t.Errorf("the clients are %s", got.text)
 	}
 	if got := w.must("POST", "/admin/clients/spa/disable", ""); !got.Disabled {
@@ -246,7 +247,7 @@ func TestEveryOperation(t *testing.T) {
 	w.follow("").resp.Body.Close()
 
 	tokens = w.SignIn("alice")
-	if got := w.must("POST", "/admin/revoke-all", `{"reason":"drill"}`); got.Clients != 1 || got.Users != 2 {
+	if got := w.must("POST", "/admin/revoke-all", `{"reason":"drill"}`); got.Clients != 2 || got.Users != 2 {
 		t.Errorf("everything is %s", got.text)
 	}
 	live(false)

@@ -44,12 +44,12 @@ func (a away) Standing(ctx context.Context, id storage.GrantID, client clients.I
 func network(w *world) (token func(name string, changes ...string) string) {
 	console := w.AddClient(clients.Client{
 		ID: "console", RedirectURIs: w.Client.RedirectURIs, Origins: w.Client.Origins,
-		Audiences: []string{admin.Audience(w.URL)}, Scopes: []string{"openid", admin.Scope},
+		Audiences: []string{admin.Audience(w.URL)}, Scopes: []string{"openid", "offline_access", admin.Scope},
 	})
 	w.door = w.URL
 	return func(name string, changes ...string) string {
 		w.t.Helper()
-		changes = append([]string{"client_id", string(console.ID), "scope", "openid " + admin.Scope}, changes...)
+		changes = append([]string{"client_id", string(console.ID), "scope", "openid offline_access " + admin.Scope}, changes...)
 		tokens := w.Redeem(w.Browser().Code(name, changes...), "client_id", string(console.ID))
 		if tokens.AccessToken == "" {
 			w.t.Fatalf("no token: %+v", tokens)
