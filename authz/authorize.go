@@ -217,6 +217,20 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request, a *authorization
 		}
 	}
 
+	// A code is worth new tokens, however little the person did for it: whoever
+	// may not refresh now gets none here instead.
+	if wait, err := s.login.Grant(r.Context(), user); wait > 0 || err != nil {
+		switch {
+		case err != nil:
+			s.refuseAuthorization(w, r, a, &oauth.Error{Code: oauth.TemporarilyUnavailable, Description: "The server can't do this now; try again.", Cause: err})
+		case none:
+			s.refuseAuthorization(w, r, a, oauth.TooSoon(wait, errors.New("the user is throttled")))
+		default:
+			s.login.TooSoon(w, r, user, wait)
+		}
+		return
+	}
+
 	// Now the login has ended, and with it a pushed request.
 	if err := s.pushedOnce(a); err != nil {
 		s.refuseAuthorization(w, r, a, err)

@@ -11,7 +11,9 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/solegate/solegate/authz/login"
 	"github.com/solegate/solegate/authz/oauth"
@@ -73,6 +75,8 @@ func (s *Server) refuseJSON(w http.ResponseWriter, r *http.Request, err error) {
 	h.Set("X-Request-Id", s.requestID(r))
 	status := e.HTTPStatus()
 	switch {
+	case e.RetryAfter > 0:
+		h.Set("Retry-After", seconds(e.RetryAfter))
 	case status == http.StatusServiceUnavailable:
 		h.Set("Retry-After", "1")
 	case e.Code == oauth.InvalidClient && status == http.StatusUnauthorized:
@@ -83,6 +87,11 @@ func (s *Server) refuseJSON(w http.ResponseWriter, r *http.Request, err error) {
 		Error       oauth.Code `json:"error"`
 		Description string     `json:"error_description,omitempty"`
 	}{e.Code, e.Description})
+}
+
+// seconds is a wait as Retry-After says it (RFC 9110 §10.2.3), and no less.
+func seconds(d time.Duration) string {
+	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
 }
 
 func (s *Server) logRefusal(r *http.Request, e *oauth.Error) {

@@ -50,6 +50,8 @@ var (
 	ErrReused = errors.New("used before")
 	// ErrRevoked: the grant was revoked.
 	ErrRevoked = errors.New("revoked")
+	// ErrTooSoon: the user is slowed down and has had a refresh already.
+	ErrTooSoon = errors.New("too soon after the one before")
 	// ErrUnavailable: the store can't do it now and nothing changed.
 	ErrUnavailable = errors.New("storage unavailable")
 	// ErrUnknown: the outcome of a write is not known.
@@ -137,6 +139,20 @@ type Throttle struct {
 
 // MaxEvery bounds [Throttle.Every]: what is slower is a block.
 const MaxEvery = 24 * time.Hour
+
+// Next is when the part of time that now falls in ends, and the next login and
+// refresh may be: the parts are aligned to the Unix epoch, like those of
+// [Counters].
+func (t *Throttle) Next(now time.Time) time.Time {
+	if t.Every <= 0 {
+		return now
+	}
+	next := now.Add(t.Every - time.Duration(now.UnixNano()%int64(t.Every)))
+	if !t.Until.IsZero() && t.Until.Before(next) {
+		return t.Until
+	}
+	return next
+}
 
 // Session is one login of one user in one browser.
 type Session struct {
@@ -361,6 +377,9 @@ type Rotation struct {
 	// confidential client stays, because it is worth nothing without the
 	// client's credential (FAPI 2.0 Security Profile §5.3.2.1).
 	Keep bool
+	// OnlyUntil slows the user down, if it is not zero: it is the only refresh
+	// that the user gets until then, with whichever grant.
+	OnlyUntil time.Time
 }
 
 // Grants keeps the grants, by ID.
@@ -387,6 +406,9 @@ type Grants interface {
 	//  ErrNotFound  no such grant, or its code was never redeemed
 	//  ErrRevoked   it was revoked before
 	//  ErrExpired   At is not before Expires or IdleExpires
+	//  ErrTooSoon   From is the current generation, OnlyUntil is not zero, and
+	//               At is before the OnlyUntil of another rotation of the
+	//               user's; nothing changes
 	//  From is the current generation: Generation becomes From+1, RotatedAt
 	//               becomes At, IdleExpires moves: nil
 	//  From is the one before, and At is within Grace after RotatedAt: the
@@ -397,7 +419,9 @@ type Grants interface {
 	//               restored from a backup; nothing is revoked)
 	//  ErrReused    anything else: the grant is revoked in the same step
 	//
-	// In both cases of nil the live token is that of generation From+1.
+	// In both cases of nil the live token is that of generation From+1. So who
+	// asks again for what was lost, or twice at once, is never too soon: to be
+	// refused then, and to come again later, would be reuse.
 	//
 	// With Keep nothing rotates: From is the current generation, and only
 	// IdleExpires moves: nil, and the live token stays that of From. All else

@@ -25,7 +25,9 @@ func (j *Judge) settle(ctx context.Context, u *storage.User, c *storage.Case, mi
 		// Written down before the case says that it is done: after a crash in
 		// between it is there twice, and not missing.
 		if outcome != Cap || !cappedBefore(c, d.Rule, i) {
-			j.decided(ctx, u.ID, d, outcome)
+			if err := j.decided(ctx, u.ID, d, outcome); err != nil {
+				return fmt.Errorf("write into the audit log what the rule %s decided: %w", d.Rule, err)
+			}
 		}
 		if err := j.done(ctx, u.ID, d, outcome); err != nil {
 			return err
@@ -107,8 +109,8 @@ func gone(err error) (string, error) {
 	return "", err
 }
 
-// decided writes a decision into the audit log.
-func (j *Judge) decided(ctx context.Context, id storage.UserID, d storage.Decision, outcome string) {
+// decided writes a decision into the audit log, and waits until it is there.
+func (j *Judge) decided(ctx context.Context, id storage.UserID, d storage.Decision, outcome string) error {
 	what := d.Action
 	if Action(d.Action).lasts() {
 		what += " until it is lifted"
@@ -119,7 +121,7 @@ func (j *Judge) decided(ctx context.Context, id storage.UserID, d storage.Decisi
 	if outcome != "" {
 		what += ", withheld (" + outcome + ")"
 	}
-	j.Audit.Record(ctx, audit.Event{What: "policy decided", User: id, Rule: d.Rule, Reason: what + ": " + d.Because})
+	return j.Audit.Write(ctx, audit.Event{What: "policy decided", User: id, Rule: d.Rule, Reason: what + ": " + d.Because})
 }
 
 // Sweep does what was decided and could not be done by whoever decided it, and

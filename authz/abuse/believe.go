@@ -47,9 +47,6 @@ const maxPages = 10
 // granted reports whether the account has a grant for the audience, dead or not,
 // as long as the store knows it.
 func (j *Judge) granted(ctx context.Context, audience string, id storage.UserID, client clients.ID, session storage.SessionID) (bool, error) {
-	if session != "" && session.User() != id {
-		return false, nil
-	}
 	// Those of a session are together, after its own identifier.
 	p := storage.Page{After: string(session), Limit: 1000}
 	for range maxPages {
@@ -103,7 +100,8 @@ func (j *Judge) doubt(ctx context.Context, rs clients.ResourceServer, list []rep
 		return
 	}
 	e := reported("report not believed", rs.ID, &list[0])
-	e.Reason = fmt.Sprintf("the account has no grant for %s by this client in this session (%d reports like this since the last such line); it said %s", rs.Audience, n, e.Reason)
+	e.Count = n
+	e.Reason = fmt.Sprintf("the account has no grant for %s by this client in this session; it said %s", rs.Audience, e.Reason)
 	j.Audit.Record(ctx, e)
 }
 

@@ -41,7 +41,7 @@ func TestReportIsBelievedAboutItsOwnAudience(t *testing.T) {
 		}
 		c.after(time.Minute)
 		c.check(c.judge.Report(t.Context(), test.rs, b))
-		if c.log.lines(`msg="report not believed"`, "3 reports like this") != 1 {
+		if c.log.lines(`msg="report not believed"`, "count=3") != 1 {
 			t.Errorf("%s: the next line does not count", name)
 		}
 		// The honest one, without a session too, is.

@@ -31,6 +31,14 @@ func TestReportOfAnotherTime(t *testing.T) {
 	}
 	w.after(15 * time.Minute) // into the window after the next
 	w.want(w.say("api", 9))
+	// So is what is ahead by more nanoseconds than there are numbers for.
+	r := w.report(9)
+	r.First = time.Unix(253402300799, 0)
+	r.Last = r.First
+	w.c.Tallies = nil
+	if w.want(w.send("api", r)); w.c.Tallies[0].Current != 9 {
+		t.Errorf("%+v: in this window expected", w.c.Tallies[0])
+	}
 	// Eight minutes late belongs to the window before, of which half counts.
 	w.after(time.Minute)
 	w.c.Tallies = nil
@@ -104,6 +112,16 @@ func TestBoundsOfACase(t *testing.T) {
 	if len(w.c.Evidence) != storage.MaxEvidence || w.c.Evidence[0].ResourceServer != "quiet" {
 		t.Errorf("the evidence of the other one is gone: %+v", w.c.Evidence[0])
 	}
+	w = newWorld(t)
+	for i := range 100 {
+		r := w.report(1)
+		r.Session = fmt.Sprint("u.", i)
+		w.send("loud", r)
+	}
+	w.say("quiet", 1)
+	if last := w.c.Evidence[len(w.c.Evidence)-1]; last.ResourceServer != "quiet" {
+		t.Errorf("the evidence of who speaks late is not kept: %+v", last)
+	}
 	// The same every second is one piece of it in an hour.
 	w = newWorld(t)
 	for range 100 {
@@ -116,6 +134,29 @@ func TestBoundsOfACase(t *testing.T) {
 	if len(w.c.Evidence) != 2 {
 		t.Error("an hour later is told from it")
 	}
+}
+
+// TestBoundKeepsWhatMatters: neither what is not yet done goes, nor what says that
+// a rule has decided.
+func TestBoundKeepsWhatMatters(t *testing.T) {
+	c := storage.Case{Decisions: []storage.Decision{{Rule: "a", Withheld: Pending}, {Rule: "b"}}}
+	for i := range 50 {
+		c.Decisions = append(c.Decisions, storage.Decision{Rule: "a", Because: fmt.Sprint(i)})
+		bound(&c)
+	}
+	if d := c.Decisions; len(d) != storage.MaxDecisions || d[0].Withheld != Pending || d[1].Rule != "b" || d[len(d)-1].Because != "49" {
+		t.Errorf("%+v", d)
+	}
+}
+
+// TestServersWithClocksApart count together at the border of a window.
+func TestServersWithClocksApart(t *testing.T) {
+	w := newWorld(t, suspend(10, 10*time.Minute, time.Hour, 1))
+	w.say("api", 4)
+	w.after(10*time.Minute+time.Second).say("api", 4) // a server that is ahead
+	w.after(-2 * time.Second)                         // and one that is not
+	w.want(w.say("api", 1))
+	w.want(w.say("api", 1), "suspend flood")
 }
 
 // TestSmallestTallyGoes: many resource servers push out the least.

@@ -236,6 +236,12 @@ func TestDismissedCountsFromZero(t *testing.T) {
 		t.Error("a report does not open the case again")
 	}
 	w.want(w.say("api", 1), "suspend flood")
+
+	w = newWorld(t, suspend(10, time.Hour, 0, 1))
+	w.say("api", 9)
+	w.c = w.policy.dismissed(w.after(time.Second).c, "root", "", w.now)
+	w.want(w.after(time.Second).say("api", 9))
+	w.want(w.say("api", 1), "suspend flood")
 }
 
 func TestCapIsWaitedFor(t *testing.T) {

@@ -271,7 +271,7 @@ func (j *Judge) Dismiss(ctx context.Context, id storage.UserID, reason string) e
 	}
 	// Closed first: what is decided and not done is not done from here on.
 	err := j.change(ctx, id, func(c *storage.Case) bool {
-		*c = j.Policy.dismissed(*c, "", reason, j.Now())
+		*c = j.Policy.dismissed(*c, cut(audit.Operator(ctx)), reason, j.Now())
 		return true
 	})
 	if err == nil {
@@ -280,9 +280,10 @@ func (j *Judge) Dismiss(ctx context.Context, id storage.UserID, reason string) e
 	if err != nil {
 		return fmt.Errorf("dismiss: %w", err)
 	}
-	j.Audit.Record(ctx, audit.Event{What: "case dismissed", User: id, Reason: reason})
-	return nil
+	return j.Audit.Write(ctx, audit.Event{What: "case dismissed", User: id, Reason: reason})
 }
+
+func cut(s string) string { return s[:min(len(s), maxReason)] }
 
 // maxReason bounds what an operator may write into a case.
 const maxReason = 512

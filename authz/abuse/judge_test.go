@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"github.com/solegate/solegate/authz/abuse"
+	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/keys/verify/reports"
 	"github.com/solegate/solegate/storage"
+	"github.com/solegate/solegate/storage/storagetest"
 )
 
 func TestReportsSuspend(t *testing.T) {
@@ -150,6 +152,36 @@ func TestCapOverAllServers(t *testing.T) {
 	}
 }
 
+// TestRoomThatAnotherTook: who is withheld once more is not told once more.
+func TestRoomThatAnotherTook(t *testing.T) {
+	p := rules(flood)
+	p.SuspendPerHour = 1
+	c := newCourt(t, p)
+	for _, name := range []string{"carol", "dave"} {
+		c.add(name)
+	}
+	other := c.another(c.open(), p)
+	c.report(10, "alice")
+	c.report(10, "bob")
+	c.after(130 * time.Minute) // there is room for one
+	taken := false
+	c.faults(func(write string) storagetest.Outcome {
+		if write == "PutCase" && !taken {
+			taken = true
+			c.check(other.Report(t.Context(), notes, c.batch(10, "carol")))
+		}
+		return storagetest.Outcome{}
+	})
+	c.report(10, "bob")
+	k := c.kase("bob")
+	if c.user("bob").Block != nil || c.user("carol").Block == nil || len(k.Decisions) != 1 || k.Decisions[0].Withheld != abuse.Cap {
+		t.Errorf("%+v", k.Decisions)
+	}
+	if n := c.log.lines("policy decided", "user=bob"); n != 1 {
+		t.Errorf("it is told %d times that bob is spared", n)
+	}
+}
+
 func TestDryRunAndExemptions(t *testing.T) {
 	c := newCourt(t, abuse.Policy{Rules: []abuse.Rule{flood}, DryRun: true})
 	c.report(10, "alice")
@@ -190,9 +222,9 @@ func TestDismiss(t *testing.T) {
 	}
 	c.report(10, "alice")
 	c.after(time.Second)
-	c.check(c.judge.Dismiss(t.Context(), "alice", "our own test"))
+	c.check(c.judge.Dismiss(audit.WithOperator(t.Context(), "cli:root"), "alice", "our own test"))
 	k := c.kase("alice")
-	if c.user("alice").Block != nil || abuse.Open(k) || c.log.lines(`msg="case dismissed"`, "our own test") != 1 {
+	if c.user("alice").Block != nil || abuse.Open(k) || c.log.lines(`msg="case dismissed"`, "our own test", "operator=cli:root") != 1 || k.Decisions[1].Operator != "cli:root" {
 		t.Errorf("%+v", k)
 	}
 	c.after(time.Second)
@@ -210,5 +242,21 @@ func TestDismiss(t *testing.T) {
 	c.check(c.judge.Dismiss(t.Context(), "bob", ""))
 	if c.user("bob").Block == nil {
 		t.Error("a block by hand was lifted")
+	}
+}
+
+// TestExpiredCaseIsForgotten: also if the store has not yet swept it.
+func TestExpiredCaseIsForgotten(t *testing.T) {
+	c := newCourt(t, rules(flood))
+	c.report(9, "alice")
+	c.after(90*24*time.Hour - time.Second)
+	c.report(1, "alice")
+	if k := c.kase("alice"); k.Reported != 10 || !k.Expires.Equal(c.clock().Add(90*24*time.Hour)) {
+		t.Errorf("%+v", k)
+	}
+	c.after(90 * 24 * time.Hour)
+	c.report(1, "alice")
+	if k := c.kase("alice"); k.Reported != 1 || len(k.Evidence) != 1 || !k.OpenedAt.Equal(c.clock()) {
+		t.Errorf("%+v", k)
 	}
 }

@@ -17,9 +17,10 @@
 //
 // What a rule decided is not decided again while it lasts: a suspension or a
 // throttle until it ends or is lifted, and after a login was demanded or somebody
-// was told, nothing for Within. Then the rule counts from zero. A harsher or
-// longer action may be added all the same, a milder one is not. What an operator
-// dismissed is as if it had never been reported.
+// was told, nothing for Within. With the decision the rule counts from zero, so
+// that nobody is punished twice for the same. A harsher or longer action may be
+// added all the same, a milder one is not. What an operator dismissed is as if it
+// had never been reported.
 //
 // # What is certain
 //

@@ -86,6 +86,9 @@ func TestD24BackendsRefreshThatMayNot(t *testing.T) {
 		"user blocked": {func(t *testing.T, s *authztest.Server, _ *clients.Client) {
 			check(t, s.Revoker.BlockUser(t.Context(), s.User("alice").ID, "abuse", time.Time{}))
 		}, "invalid_grant"},
+		"user suspended": {func(t *testing.T, s *authztest.Server, _ *clients.Client) {
+			check(t, s.Revoker.SuspendUser(t.Context(), s.User("alice").ID, "flood", "abuse", time.Time{}))
+		}, "invalid_grant"},
 		"idle life over": {func(_ *testing.T, s *authztest.Server, _ *clients.Client) { s.Clock.Advance(24 * time.Hour) }, "invalid_grant"},
 	} {
 		s := authztest.New(t)
@@ -154,6 +157,9 @@ func TestD24EndsWhileTokensAreAskedFor(t *testing.T) {
 	for name, end := range map[string]func(*testing.T, *authztest.Server) error{
 		"user blocked": func(t *testing.T, s *authztest.Server) error {
 			return s.Revoker.BlockUser(t.Context(), s.User("alice").ID, "abuse", time.Time{})
+		},
+		"user suspended": func(t *testing.T, s *authztest.Server) error {
+			return s.Revoker.SuspendUser(t.Context(), s.User("alice").ID, "flood", "abuse", time.Time{})
 		},
 		"session ended": func(t *testing.T, s *authztest.Server) error {
 			return s.Revoker.EndSession(t.Context(), grantsOf(t, s)[0].Session, "x")

@@ -145,6 +145,24 @@ var refusals = map[string]struct {
 		}
 		return err
 	}, nil, "invalid_grant", ended},
+	"user suspended": {func(t *testing.T, s *authztest.Server, u storage.User) error {
+		return s.Revoker.SuspendUser(t.Context(), u.ID, "flood", "abuse", time.Time{})
+	}, nil, "invalid_grant", ended},
+	"user suspended for a time, which is over": {func(t *testing.T, s *authztest.Server, u storage.User) error {
+		err := s.Revoker.SuspendUser(t.Context(), u.ID, "flood", "abuse", s.Clock.Now().Add(2*time.Second))
+		s.Clock.Advance(5 * time.Second)
+		return err
+	}, nil, "invalid_grant", ended},
+	"user suspended, which was lifted": {func(t *testing.T, s *authztest.Server, u storage.User) error {
+		err := s.Revoker.SuspendUser(t.Context(), u.ID, "flood", "abuse", time.Time{})
+		if err == nil {
+			err = s.Revoker.Lift(t.Context(), u.ID, "x")
+		}
+		return err
+	}, nil, "invalid_grant", ended},
+	"login demanded": {func(t *testing.T, s *authztest.Server, u storage.User) error {
+		return s.Revoker.DemandLogin(t.Context(), u.ID, "flood", "abuse")
+	}, nil, "invalid_grant", ended},
 	"user revoked": {func(t *testing.T, s *authztest.Server, u storage.User) error {
 		return s.Revoker.RevokeUser(t.Context(), u.ID, "x")
 	}, nil, "invalid_grant", ended},

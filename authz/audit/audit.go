@@ -174,6 +174,12 @@ func WithOperator(ctx context.Context, who string) context.Context {
 	return context.WithValue(ctx, operatorKey{}, who)
 }
 
+// Operator returns who acts by hand with this context, or "".
+func Operator(ctx context.Context) string {
+	who, _ := ctx.Value(operatorKey{}).(string)
+	return who
+}
+
 // Record writes e. It never waits for the store: a moment later e is there, or
 // when the store works again.
 func (l *Log) Record(ctx context.Context, e Event) {
@@ -208,7 +214,7 @@ func (l *Log) Write(ctx context.Context, e Event) error {
 // tell completes e and writes it to the structured log.
 func (l *Log) tell(ctx context.Context, e Event) Event {
 	if e.Operator == "" {
-		e.Operator, _ = ctx.Value(operatorKey{}).(string)
+		e.Operator = Operator(ctx)
 	}
 	e = e.short(longText)
 	l.log.LogAttrs(ctx, slog.LevelInfo, e.What, e.attrs()...)

@@ -166,7 +166,10 @@ func (l *Log) append() error {
 		// Somebody else's lines came between: behind which are ours now? Or it
 		// may have happened.
 		l.unsure = l.unsure || errors.Is(err, storage.ErrUnknown)
-		if !errors.Is(err, storage.ErrConflict) && !errors.Is(err, storage.ErrUnknown) || try == maxTries {
+		switch conflict := errors.Is(err, storage.ErrConflict); {
+		case conflict && try == maxTries:
+			return fmt.Errorf("%w: others were faster %d times", storage.ErrUnavailable, try) // nobody takes it for a conflict of theirs
+		case !conflict && (!errors.Is(err, storage.ErrUnknown) || try == maxTries):
 			return err
 		}
 		if err := l.catchUp(ctx); err != nil {

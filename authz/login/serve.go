@@ -98,7 +98,17 @@ func (l *Login) ServeLogin(w http.ResponseWriter, r *http.Request) {
 		again(http.StatusForbidden, username, "This account is blocked. Ask the people who run this service.")
 		return
 	}
-	s, err := l.start(r.Context(), w, r, u, began)
+	// And only who knows it uses up the one login.
+	if wait, err = l.slow(r.Context(), u); wait > 0 {
+		w.Header().Set("Retry-After", retryAfter(wait))
+		l.refused(r, u.ID, "the user is throttled")
+		again(http.StatusTooManyRequests, username, l.tooSoon(wait))
+		return
+	}
+	var s storage.Session
+	if err == nil {
+		s, err = l.start(r.Context(), w, r, u, began)
+	}
 	if err == nil {
 		err = l.rememberDevice(w, r, u.ID)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 )
 
 // Code is a registered error code.
@@ -50,6 +51,8 @@ type Error struct {
 	// Status is the HTTP status where the error is answered directly. Zero
 	// means 400.
 	Status int
+	// RetryAfter is when to come again, where that is known.
+	RetryAfter time.Duration
 	// Cause goes to the log and never to the network.
 	Cause error
 }
@@ -70,6 +73,14 @@ func (e *Error) Error() string {
 		s += ": " + e.Cause.Error()
 	}
 	return s
+}
+
+// TooSoon says to a client whose user is slowed down when to come again. Its
+// status is that of RFC 6585 §4; of the codes that there are this one says best
+// that nothing is wrong with the request, and that it may be made again.
+func TooSoon(wait time.Duration, cause error) *Error {
+	return &Error{Code: TemporarilyUnavailable, Description: "Too many requests for this account; try again later.",
+		Status: http.StatusTooManyRequests, RetryAfter: wait, Cause: cause}
 }
 
 // Unwrap returns the cause.

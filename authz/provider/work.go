@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"time"
 
@@ -234,15 +235,21 @@ func (w *work) spend(ctx context.Context) error {
 		}
 		err = p.Grants.Redeem(ctx, r)
 	} else {
-		err = p.Grants.Rotate(ctx, storage.Rotation{
+		r := storage.Rotation{
 			Grant: g.ID, From: w.generation, At: w.now, Grace: p.RefreshGrace,
 			IdleExpires: earlier(w.now.Add(w.refreshIdle()), g.Expires),
 			Keep:        w.client.Confidential(),
-		})
+		}
+		if u := w.standing.User; revocation.Throttled(u, w.now) {
+			r.OnlyUntil = u.Throttle.Next(w.now)
+		}
+		err = p.Grants.Rotate(ctx, r)
 	}
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, storage.ErrTooSoon):
+		return oauth.TooSoon(w.standing.User.Throttle.Next(w.now).Sub(w.now), fmt.Errorf("refresh of grant %s: %w: the user is throttled by rule %q", g.ID, err, w.standing.User.Throttle.Rule))
 	case errors.Is(err, storage.ErrReused):
 		reason := storage.ReasonRefreshReuse
 		if refusal == badCode {

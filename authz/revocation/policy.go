@@ -104,7 +104,7 @@ func same(a, b storage.Block) bool {
 
 // Throttled reports whether u is slowed down at now.
 func Throttled(u storage.User, now time.Time) bool {
-	return u.Throttle != nil && (u.Throttle.Until.IsZero() || now.Before(u.Throttle.Until))
+	return u.Throttle != nil && u.Throttle.Every > 0 && (u.Throttle.Until.IsZero() || now.Before(u.Throttle.Until))
 }
 
 // Suspended reports whether a rule keeps u from logging in at now.

@@ -127,9 +127,12 @@ func (l Limit) wait(tally storage.Tally, now time.Time) time.Duration {
 	return max(time.Duration((1-needed)*float64(l.Window))-into, time.Second)
 }
 
-func (t *Throttle) name(b Bucket) string {
+func (t *Throttle) name(b Bucket) string { return t.Name(b.Kind, b.Whose, b.Limit.Window) }
+
+// Name is the counter of a kind, and whose it is, in windows of a length.
+func (t *Throttle) Name(kind, whose string, window time.Duration) string {
 	m := hmac.New(sha256.New, t.key[:])
-	m.Write([]byte(b.Kind + "\x00" + b.Whose + "\x00" + b.Limit.Window.String()))
+	m.Write([]byte(kind + "\x00" + whose + "\x00" + window.String()))
 	return base64.RawURLEncoding.EncodeToString(m.Sum(nil)[:18])
 }
 

@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/solegate/solegate/authz/admin"
+	"github.com/solegate/solegate/authz/audit"
+	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
 )
@@ -105,7 +107,8 @@ func (a *app) clientRegister(cmd *cobra.Command, _ []string) error {
 			issuer = "https://login.example.com"
 			a.warn("the issuer is not configured: put yours in place of %s", issuer)
 		}
-		return a.answer(admin.ShowClient(c, secret), "%s", registered(c, issuer, secret))
+		noted := o.note(ctx, audit.Event{What: "client registered", Client: c.ID})
+		return errors.Join(a.answer(admin.ShowClient(c, secret), "%s", registered(c, issuer, secret)), noted)
 	})
 }
 
@@ -153,12 +156,18 @@ func (a *app) change(cmd *cobra.Command, id string, change func(*operator, *clie
 		if err != nil {
 			return err
 		}
-		if c, err = o.revoker.ChangeClient(ctx, before, c); errors.Is(err, storage.ErrConflict) {
+		c, err = o.revoker.ChangeClient(ctx, before, c)
+		switch {
+		case errors.Is(err, storage.ErrConflict):
 			return fmt.Errorf("client %s was changed by somebody else at this moment: look at it and try again", c.ID)
-		} else if err != nil {
+		case err != nil && !errors.Is(err, revocation.ErrNotRecorded): // else it is done
 			return err
 		}
-		return a.showClient(c, secret)
+		e := audit.Event{What: "client changed", Client: c.ID}
+		if secret != "" {
+			e.Reason = "it has a new secret"
+		}
+		return errors.Join(a.showClient(c, secret), err, o.note(ctx, e))
 	})
 }
 

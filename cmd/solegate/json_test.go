@@ -17,10 +17,11 @@ import (
 	"github.com/solegate/solegate/authz/abuse"
 )
 
-// shape is what --json answers: an object with these fields, or a list.
+// shape is what --json answers: an object with these fields, a list, or an
+// object on each line.
 type shape struct {
-	list   bool
-	fields []string
+	list, lines bool
+	fields      []string
 }
 
 // documented reads the table of the README.
@@ -54,7 +55,7 @@ func documented(t *testing.T) map[string]shape {
 		}
 		above = fields
 		for _, command := range quoted(cells[1]) {
-			shapes[command] = shape{strings.Contains(cells[2], "a list of"), fields}
+			shapes[command] = shape{strings.Contains(cells[2], "a list of"), strings.Contains(cells[2], "on each line"), fields}
 		}
 	}
 	return shapes
@@ -85,6 +86,10 @@ func TestJSONInREADME(t *testing.T) {
 		}
 		var object map[string]any
 		var list []any
+		answer := stdout.Bytes()
+		if want.lines {
+			answer, _, _ = bytes.Cut(answer, []byte("\n"))
+		}
 		if want.list {
 			if err := json.Unmarshal(stdout.Bytes(), &list); err != nil {
 				t.Errorf("%s: a list expected: %v\n%s", command, err, stdout.String())
@@ -92,7 +97,7 @@ func TestJSONInREADME(t *testing.T) {
 			if len(list) > 0 {
 				object, _ = list[0].(map[string]any)
 			}
-		} else if err := json.Unmarshal(stdout.Bytes(), &object); err != nil {
+		} else if err := json.Unmarshal(answer, &object); err != nil {
 			t.Errorf("%s: an object expected: %v\n%s", command, err, stdout.String())
 		}
 		for _, name := range slices.Sorted(maps.Keys(object)) {
@@ -132,6 +137,9 @@ func TestJSONInREADME(t *testing.T) {
 	run("user show", "", "", "alice")
 	run("user list", "", "")
 	run("user unblock", "", "", "alice")
+	signIn(t, "solegate.db", "alice", "s1", "spa", "Browser/1.0")
+	run("user sessions", "", "", "alice")
+	run("user end-session", "", "", "alice", string(userNamed(t, "solegate.db", "alice").ID)+".s1")
 	run("user revoke", "", "", "alice")
 	run("user set-password", secret, "", "alice")
 	if err := misuse(t.Context(), "solegate.db", abuse.Policy{Rules: []abuse.Rule{{Name: "r", Count: 3, Within: time.Hour, Action: abuse.Tell}, {Name: "s", Count: 9, Within: time.Hour, Action: abuse.Suspend}}}, "alice", 5); err != nil {
@@ -148,6 +156,9 @@ func TestJSONInREADME(t *testing.T) {
 	run("config check", "", "")
 	run("config show", "", "")
 	run("revoke", "", "", "--all")
+	run("audit list", "", "", "--user", "alice")
+	run("audit follow", "", "", "--limit", "3")
+	run("audit verify", "", "")
 	run("store check", "", "")
 	run("store migrate", "", "", "--from", "solegate.db", "--to", "copy.db")
 	run("backup", "", "", "all.backup")

@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 
 	"github.com/spf13/cobra"
 
+	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/keys"
 )
 
@@ -29,11 +31,11 @@ func (a *app) key() *cobra.Command {
 		if len(args) == 1 {
 			alg = keys.Algorithm(args[0])
 		}
-		return with(cmd, func(ctx context.Context, _ *operator, r *keys.Ring) error {
+		return with(cmd, func(ctx context.Context, o *operator, r *keys.Ring) error {
 			if err := r.Rotate(ctx, alg); err != nil {
 				return err
 			}
-			return a.showKeys(r)
+			return errors.Join(a.showKeys(r), o.note(ctx, audit.Event{What: "signing keys rotated", Reason: string(alg)}))
 		})
 	}}
 	revoke := &cobra.Command{Use: "revoke KID", Short: "Withdraw a key that leaked, at once", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
@@ -47,11 +49,11 @@ func (a *app) key() *cobra.Command {
 	}}
 	revoke.Flags().String("reason", "revoked by an operator", "why, for the log")
 	reseal := &cobra.Command{Use: "reseal", Short: "Seal everything with the current master key; the previous ones are then needed no more", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		return with(cmd, func(ctx context.Context, _ *operator, r *keys.Ring) error {
+		return with(cmd, func(ctx context.Context, o *operator, r *keys.Ring) error {
 			if err := r.Reseal(ctx); err != nil {
 				return err
 			}
-			return a.answer(map[string]string{"done": "resealed"}, "Everything is sealed with the current master key.\n")
+			return errors.Join(a.answer(map[string]string{"done": "resealed"}, "Everything is sealed with the current master key.\n"), o.note(ctx, audit.Event{What: "keys sealed anew"}))
 		})
 	}}
 	generate := &cobra.Command{Use: "generate-master", Short: "Print a new master key", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -44,7 +45,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("REDIS", fmt.Sprintf("redis://%s?prefix=script%d:", redis.Addr, scripts.Add(1)))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor, "exits": exits, "capture": capture, "misuse": misuses},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor, "exits": exits, "capture": capture, "misuse": misuses, "signedin": signedIn, "rule": rule, "sql": statement},
 	})
 }
 
@@ -76,6 +77,22 @@ func capture(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s does not match, or has not one group", args[1])
 	}
 	ts.Setenv(args[0], match[1])
+}
+
+// statement does to an SQLite file what somebody could who may write it: sql FILE
+// STATEMENT
+func statement(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: sql FILE STATEMENT")
+	}
+	db, err := sql.Open("sqlite", ts.MkAbs(args[0]))
+	if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(args[1]); err != nil {
+		ts.Fatalf("%v", err)
+	}
 }
 
 func freePort(t *testing.T) string {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
 )
@@ -43,7 +44,7 @@ func (a *app) resource() *cobra.Command {
 			if err := o.store.CreateResourceServer(ctx, rs); err != nil {
 				return err
 			}
-			return a.showCredential(rs, secret)
+			return errors.Join(a.showCredential(rs, secret), o.note(ctx, audit.Event{What: "resource server registered", ResourceServer: rs.ID}))
 		})
 	}}
 
@@ -64,7 +65,7 @@ func (a *app) resource() *cobra.Command {
 			})
 		})
 	}}
-	act := func(use, short string, do func(*cobra.Command, *operator, clients.ResourceServer) error) *cobra.Command {
+	act := func(use, short string, do func(*cobra.Command, context.Context, *operator, clients.ResourceServer) error) *cobra.Command {
 		return &cobra.Command{Use: use + " ID", Short: short, Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 			return a.operate(cmd, func(ctx context.Context, o *operator) error {
 				rs, err := o.store.ResourceServer(ctx, clients.ID(args[0]))
@@ -74,23 +75,26 @@ func (a *app) resource() *cobra.Command {
 					return err
 				}
 				rs.UpdatedAt = time.Now()
-				return do(cmd, o, rs)
+				return do(cmd, ctx, o, rs)
 			})
 		}}
 	}
-	show := act("show", "Show a resource server", func(_ *cobra.Command, _ *operator, rs clients.ResourceServer) error { return a.showResource(rs) })
-	update := act("update", "Change a resource server; what is not given stays", func(cmd *cobra.Command, o *operator, rs clients.ResourceServer) error {
+	show := act("show", "Show a resource server", func(_ *cobra.Command, _ context.Context, _ *operator, rs clients.ResourceServer) error {
+		return a.showResource(rs)
+	})
+	update := act("update", "Change a resource server; what is not given stays", func(cmd *cobra.Command, ctx context.Context, o *operator, rs clients.ResourceServer) error {
 		secret, err := a.resourceFlags(cmd, &rs)
 		if err != nil {
 			return err
 		}
-		if err := o.updateResource(cmd.Context(), rs); err != nil {
+		if err := o.updateResource(ctx, rs); err != nil {
 			return err
 		}
+		noted := o.note(ctx, audit.Event{What: "resource server changed", ResourceServer: rs.ID})
 		if secret != "" {
-			return a.showCredential(rs, secret)
+			return errors.Join(a.showCredential(rs, secret), noted)
 		}
-		return a.showResource(rs)
+		return errors.Join(a.showResource(rs), noted)
 	})
 	for _, cmd := range []*cobra.Command{register, update} {
 		cmd.Flags().String("audience", "", "identifier of the API: it may ask about tokens for it, and no others")
@@ -98,7 +102,7 @@ func (a *app) resource() *cobra.Command {
 		cmd.Flags().String("auth-method", "", "how the API proves who it is: client_secret_basic (default; a secret is made and shown once) or private_key_jwt (it signs, and no secret is ever sent)")
 		jwksFlag(cmd, "API")
 	}
-	rotate := act("rotate-secret", "Replace the secret; the old one is worth nothing at once", func(cmd *cobra.Command, o *operator, rs clients.ResourceServer) error {
+	rotate := act("rotate-secret", "Replace the secret; the old one is worth nothing at once", func(cmd *cobra.Command, ctx context.Context, o *operator, rs clients.ResourceServer) error {
 		if rs.Method() != clients.SecretBasic {
 			return fmt.Errorf("resource server %[1]s has no secret, it signs: put its new public key beside the old one by solegate resource update %[1]s --jwks FILE, and take the old one away when it is no longer used", rs.ID)
 		}
@@ -106,27 +110,28 @@ func (a *app) resource() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := o.updateResource(cmd.Context(), rs); err != nil {
+		if err := o.updateResource(ctx, rs); err != nil {
 			return err
 		}
-		return a.showCredential(rs, secret)
+		return errors.Join(a.showCredential(rs, secret), o.note(ctx, audit.Event{What: "resource server changed", ResourceServer: rs.ID, Reason: "it has a new secret"}))
 	})
-	able := func(disabled bool) func(*cobra.Command, *operator, clients.ResourceServer) error {
-		return func(cmd *cobra.Command, o *operator, rs clients.ResourceServer) error {
+	able := func(disabled bool, what string) func(*cobra.Command, context.Context, *operator, clients.ResourceServer) error {
+		return func(cmd *cobra.Command, ctx context.Context, o *operator, rs clients.ResourceServer) error {
 			rs.Disabled = disabled
-			if err := o.updateResource(cmd.Context(), rs); err != nil {
+			if err := o.updateResource(ctx, rs); err != nil {
 				return err
 			}
-			return a.showResource(rs)
+			return errors.Join(a.showResource(rs), o.note(ctx, audit.Event{What: what, ResourceServer: rs.ID}))
 		}
 	}
-	disable := act("disable", "Refuse a resource server's credential", able(true))
-	enable := act("enable", "Accept it again", able(false))
-	remove := act("remove", "Remove a resource server", func(cmd *cobra.Command, o *operator, rs clients.ResourceServer) error {
-		if err := o.store.RemoveResourceServer(cmd.Context(), rs.ID); err != nil {
+	disable := act("disable", "Refuse a resource server's credential", able(true, "resource server disabled"))
+	enable := act("enable", "Accept it again", able(false, "resource server enabled"))
+	remove := act("remove", "Remove a resource server", func(cmd *cobra.Command, ctx context.Context, o *operator, rs clients.ResourceServer) error {
+		if err := o.store.RemoveResourceServer(ctx, rs.ID); err != nil {
 			return err
 		}
-		return a.answer(map[string]string{"id": string(rs.ID), "done": "removed"}, "Resource server %s is removed.\n", rs.ID)
+		noted := o.note(ctx, audit.Event{What: "resource server removed", ResourceServer: rs.ID})
+		return errors.Join(a.answer(map[string]string{"id": string(rs.ID), "done": "removed"}, "Resource server %s is removed.\n", rs.ID), noted)
 	})
 	operatorFlags(register, list, show, update, rotate, disable, enable, remove)
 	return group("resource", "Give APIs a credential for the feed, introspection and reports", register, list, show, update, rotate, disable, enable, remove)

@@ -109,6 +109,14 @@ func (a *app) with(cmd *cobra.Command, ready func(*configuration) error, do func
 	return errors.Join(err, auditLog.Close(ending), store.Close())
 }
 
+// note writes down what an operator did, beside what the revoker writes.
+func (o *operator) note(ctx context.Context, e audit.Event) error {
+	if err := o.audit.Write(ctx, e); err != nil {
+		return fmt.Errorf("%w: %w", revocation.ErrNotRecorded, err)
+	}
+	return nil
+}
+
 // auditTimeout is how long a command tries to keep its last lines of the audit
 // log.
 const auditTimeout = 10 * time.Second

@@ -32,8 +32,8 @@ func (a *app) progress(doing string) func(transfer.Count) {
 }
 
 func (a *app) counted(done string, c transfer.Count) error {
-	return a.answer(c, "%s: %d clients, %d resource servers, %d users, %d sessions, %d grants, %d owed logouts, %d events, %d cases, %d key ring\n",
-		done, c.Clients, c.ResourceServers, c.Users, c.Sessions, c.Grants, c.Logouts, c.Events, c.Cases, c.KeyRings)
+	return a.answer(c, "%s: %d clients, %d resource servers, %d users, %d sessions, %d grants, %d owed logouts, %d events, %d cases, %d audit lines, %d key ring\n",
+		done, c.Clients, c.ResourceServers, c.Users, c.Sessions, c.Grants, c.Logouts, c.Events, c.Cases, c.Audit, c.KeyRings)
 }
 
 func (a *app) store() *cobra.Command {

@@ -35,6 +35,7 @@ func (s *Store) namesKey(bucket int) string   { return s.prefix + "o{" + strconv
 
 // All of a person is in one slot.
 func (s *Store) userKey(id storage.UserID) string  { return s.prefix + "u" + tag(id) }
+func (s *Store) onlyKey(id storage.UserID) string  { return s.prefix + "w" + tag(id) }
 func (s *Store) indexKey(id storage.UserID) string { return s.prefix + "i" + tag(id) }
 
 func (s *Store) sessionKey(id storage.SessionID) string {

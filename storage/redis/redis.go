@@ -48,6 +48,7 @@
 //	i{USER}     zset    the person's sessions and grants, by when they expire. As long as the last of them.
 //	s{USER}S    string  a session: times, record. Until Expires, and an hour.
 //	g{USER}S.G  string  a grant: head, record, reason. Until Expires, and an hour.
+//	w{USER}     string  until when a user who is slowed down gets no refresh. Until then, and 20 seconds.
 //	k{USER}     string  a person's case: version, JSON. Until Expires, and an hour.
 //	{k}cases    zset    who has a case, in order. Until the last of them is gone, and an hour.
 //	{k}until    zset    the same, by when the case is gone for sure. As long.

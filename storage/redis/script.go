@@ -20,9 +20,10 @@ const (
 	revoked
 	renamed // a user's record has another name than the caller's
 	late    // the reservation may have run out before the write came
+	tooSoon
 )
 
-const outcomes = "local DONE, NOT_FOUND, EXISTS, CONFLICT, EXPIRED, REUSED, REVOKED, RENAMED, LATE = 0, 1, 2, 3, 4, 5, 6, 7, 8\n"
+const outcomes = "local DONE, NOT_FOUND, EXISTS, CONFLICT, EXPIRED, REUSED, REVOKED, RENAMED, LATE, TOO_SOON = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9\n"
 
 var (
 	errRenamed = fmt.Errorf("the user's name is another one: %w", storage.ErrConflict)
@@ -32,7 +33,7 @@ var (
 // errorsOf are the errors of the outcomes.
 var errorsOf = [...]error{
 	done: nil, notFound: storage.ErrNotFound, exists: storage.ErrExists, conflict: storage.ErrConflict,
-	expired: storage.ErrExpired, reused: storage.ErrReused, revoked: storage.ErrRevoked, renamed: errRenamed, late: errLate,
+	expired: storage.ErrExpired, reused: storage.ErrReused, revoked: storage.ErrRevoked, renamed: errRenamed, late: errLate, tooSoon: storage.ErrTooSoon,
 }
 
 // script is a Lua script: one atomic operation on keys of one hash slot.

@@ -376,6 +376,12 @@ func TestLives(t *testing.T) {
 	check(t, err)
 	lives(do(t, server, "KEYS", "sg:t*"), time.Hour)
 
+	family(t, s, "u.s.slow")
+	slow := rotation("u.s.slow", 1)
+	slow.OnlyUntil = start.Add(10 * time.Minute)
+	check(t, s.Rotate(t.Context(), slow))
+	lives("sg:w{u}", 10*time.Minute)
+
 	check(t, s.PutCase(t.Context(), aCase("u")))
 	lives("sg:k{u}", 30*24*time.Hour)
 	lives("sg:{k}cases", 30*24*time.Hour+time.Hour)

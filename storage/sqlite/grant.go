@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"fmt"
 	"time"
@@ -121,6 +122,11 @@ func (s *Store) Redeem(ctx context.Context, r storage.Redemption) error {
 func (s *Store) Rotate(ctx context.Context, r storage.Rotation) error {
 	at := record.Nanos(r.At)
 	return s.do(ctx, func(w *writes) error {
+		if !r.OnlyUntil.IsZero() {
+			if err := w.only(r); err != nil {
+				return err
+			}
+		}
 		st, args := stmtRotate, []any{at, record.Nanos(r.IdleExpires), string(r.Grant), int64(r.From), at, at}
 		if r.Keep {
 			st, args = stmtKeep, args[1:]
@@ -147,6 +153,22 @@ func (s *Store) Rotate(ctx context.Context, r storage.Rotation) error {
 		}
 		return w.reused(r.Grant, r.At, storage.ReasonRefreshReuse)
 	})
+}
+
+// only notes that the user has had a refresh, if r is one, or answers
+// storage.ErrTooSoon. Of what is none, Rotate says why.
+func (w *writes) only(r storage.Rotation) error {
+	g, err := w.grantState(r.Grant)
+	at := record.Nanos(r.At)
+	if err != nil || r.From != uint64(g.generation) || g.redeemedAt == 0 || g.revokedAt != 0 || at >= g.expires || at >= g.idleExpires {
+		return nil
+	}
+	key := sha256.Sum256([]byte("refresh of " + string(r.Grant.User())))
+	changed, err := w.exec(stmtOnce, key[:], at, record.Nanos(r.OnlyUntil))
+	if err == nil && changed == 0 {
+		return storage.ErrTooSoon
+	}
+	return err
 }
 
 // RevokeGrant implements [storage.Grants].

@@ -63,6 +63,8 @@ func run(t *testing.T, fresh func(*testing.T) Opener, wrap func(storage.Store) s
 		{"Bound", testBound},
 		{"BoundRace", testBoundRace},
 		{"Keep", testKeep},
+		{"OnlyUntil", testOnlyUntil},
+		{"OnlyUntilRace", testOnlyUntilRace},
 		{"Once", testOnce},
 		{"Logouts", testLogouts},
 		{"LogoutsRace", testLogoutsRace},
@@ -696,6 +698,9 @@ func testCheck(t *testing.T, s storage.Store, _ Opener) {
 	check(t, s.PutCase(ctx, fullCase("u1")))
 	check(t, s.PutCase(ctx, fullCase("u2")))
 	check(t, s.RemoveCase(ctx, "u2"))
+	slow := rotation(1, start)
+	slow.Grant, slow.OnlyUntil = "u3.s.g", start.Add(time.Minute)
+	check(t, s.Rotate(ctx, slow))
 	healthy("in use")
 }
 

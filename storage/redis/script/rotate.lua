@@ -1,7 +1,8 @@
 -- Rotates the refresh token of a grant. Begins with grant.lua.
--- KEYS: the grant
+-- KEYS: the grant; until when the user gets no other refresh, if that is asked
 -- ARGV: at, generation, begin of the grace window, idle expiry (8 bytes each);
---       reason if it is reuse; something if the generation stays
+--       reason if it is reuse; something if the generation stays; until when it
+--       is the user's only one (8 bytes), if it is, and the life of that in ms
 local atS, atN, fromH, fromL, graceS, graceN, nextS, nextN =
   struct.unpack('>I4I4I4I4I4I4I4I4', ARGV[1])
 if redeemedS == 0 and redeemedN == 0 then
@@ -15,7 +16,14 @@ if not before(atS, atN, expiresS, expiresN) or not before(atS, atN, idleS, idleN
 end
 local generation, from = generationH * 4294967296 + generationL, fromH * 4294967296 + fromL
 if from == generation then
-  if not ARGV[3] then
+  if ARGV[4] then
+    local only = redis.call('GET', KEYS[2])
+    if only and before(atS, atN, struct.unpack('>I4I4', only)) then
+      return TOO_SOON
+    end
+    redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5])
+  end
+  if ARGV[3] == '' then
     generation, rotatedS, rotatedN = generation + 1, atS, atN
   end
   if before(idleS, idleN, nextS, nextN) then
