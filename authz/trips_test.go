@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/solegate/solegate/authz"
 	"github.com/solegate/solegate/authz/authztest"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
@@ -94,6 +95,11 @@ func (c *counting) Once(ctx context.Context, key [32]byte, now, until time.Time)
 	return c.Store.Once(ctx, key, now, until)
 }
 
+func (c *counting) Events(ctx context.Context, after storage.Cursor, limit int) ([]storage.Event, storage.Cursor, error) {
+	c.note("Events")
+	return c.Store.Events(ctx, after, limit)
+}
+
 // AppendAudit hangs while the test holds it, and is a trip for who waits for it:
 // nobody does for what is only recorded, see TestAuditHoldsUpNobody.
 func (c *counting) AppendAudit(ctx context.Context, after storage.AuditHead, lines []storage.AuditLine) error {
@@ -154,13 +160,19 @@ func TestAuditHoldsUpNobody(t *testing.T) {
 // TestTrips: how often a request asks the store, when the client was asked for
 // within the last second.
 func TestTrips(t *testing.T) {
+	t.Run("Plain", func(t *testing.T) { testTrips(t) })
+	// A place in a status list costs none.
+	t.Run("StatusList", func(t *testing.T) { testTrips(t, withStatusList) })
+}
+
+func testTrips(t *testing.T, options ...func(*authz.Config)) {
 	real, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "solegate.db")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer real.Close()
 	store := &counting{Store: real}
-	s, _ := authztest.NewReplicas(t, []storage.Store{store}, []time.Duration{0})
+	s, _ := authztest.NewReplicas(t, []storage.Store{store}, []time.Duration{0}, options...)
 	browser := s.Browser()
 	tokens := s.Redeem(browser.Code("alice"))
 	store.take()

@@ -16,7 +16,7 @@ type User struct {
 	Name        string         `json:"name"`
 	DisplayName string         `json:"display_name,omitempty"`
 	Email       string         `json:"email,omitempty"`
-	// State is active, blocked (by hand) or suspended (by policy).
+	// State is active, blocked (by hand), suspended or throttled (by policy).
 	State string         `json:"state"`
 	Block *storage.Block `json:"block,omitempty"`
 	// Throttle is there while policy slows the account down.
@@ -49,6 +49,8 @@ func ShowUser(u storage.User, now time.Time) User {
 	}
 	if !revocation.Throttled(u, now) {
 		u.Throttle = nil
+	} else if state == "active" {
+		state = "throttled"
 	}
 	return User{ID: u.ID, Name: u.Name, DisplayName: u.DisplayName, Email: u.Email, State: state, Block: u.Block, Throttle: u.Throttle, Admin: u.Admin,
 		HasPassword: u.Password != "", CreatedAt: u.CreatedAt, UpdatedAt: u.UpdatedAt}

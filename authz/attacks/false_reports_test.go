@@ -13,7 +13,9 @@ import (
 
 	"github.com/solegate/solegate/authz"
 	"github.com/solegate/solegate/authz/abuse"
+	"github.com/solegate/solegate/authz/admin"
 	"github.com/solegate/solegate/authz/authztest"
+	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/keys/verify"
 	"github.com/solegate/solegate/keys/verify/reports"
 	"github.com/solegate/solegate/storage"
@@ -227,22 +229,45 @@ func TestF38CredentialOfAnAPI(t *testing.T) {
 		}
 
 		// Nothing of it ends anything, or gets at what is an operator's.
-		before := leftBehind(t, s)
-		for _, try := range []struct{ method, path string }{
-			{"POST", "/revoke"}, {"POST", "/token"}, {"POST", "/par"}, {"GET", "/userinfo"},
-			{"GET", "/admin/users"}, {"POST", "/admin/users/" + string(s.User("alice").ID) + "/block"}, {"GET", "/admin/openapi.yaml"}, {"GET", "/admin"},
-		} {
-			r := request(t, try.method, s.Address+try.path, url.Values{
-				"token": {tokens.RefreshToken}, "grant_type": {"client_credentials"}, "scope": {"solegate:admin"}, "reason": {"x"},
-			}, "Authorization", basic(wrong.c.ID, wrong.c.Secret))
-			if try.method == "GET" {
-				r = request(t, try.method, s.Address+try.path, nil, "Authorization", basic(wrong.c.ID, wrong.c.Secret))
+		ask := func(method, path, authorization string) int {
+			t.Helper()
+			var form url.Values
+			if method == "POST" && !strings.HasPrefix(path, admin.Path) {
+				form = url.Values{"token": {tokens.RefreshToken}, "grant_type": {"client_credentials"}, "scope": {admin.Scope}}
 			}
-			resp, err := http.DefaultClient.Do(r)
+			resp, err := http.DefaultClient.Do(request(t, method, s.Address+path, form, "Authorization", authorization))
 			check(t, err)
 			resp.Body.Close()
-			if resp.StatusCode < 400 || resp.StatusCode >= 500 {
-				t.Errorf("%s %s: %d", try.method, try.path, resp.StatusCode)
+			return resp.StatusCode
+		}
+		s.AddClient(clients.Client{
+			ID: "console", RedirectURIs: s.Client.RedirectURIs, Origins: s.Client.Origins,
+			Audiences: []string{admin.Audience(s.URL)}, Scopes: []string{"openid", "offline_access", admin.Scope},
+		})
+		s.AddUser("operator")
+		check(t, s.Revoker.SetOperator(t.Context(), s.User("operator").ID, true))
+		operator := signInOf(s, s.Browser(), "operator").AccessToken
+		if got := ask("GET", admin.Path+"/users", "Bearer "+operator); got != http.StatusOK {
+			t.Fatalf("an operator is answered %d", got)
+		}
+		before := leftBehind(t, s)
+		for _, path := range []string{"/revoke", "/token", "/par"} {
+			if got := ask("POST", path, basic(wrong.c.ID, wrong.c.Secret)); got != http.StatusUnauthorized && got != http.StatusBadRequest {
+				t.Errorf("POST %s: %d", path, got)
+			}
+		}
+		for authorization, want := range map[string]int{
+			basic(wrong.c.ID, wrong.c.Secret): http.StatusBadRequest, // RFC 6750 §3.1: no token is there
+			"Bearer " + wrong.c.Secret:        http.StatusUnauthorized,
+		} {
+			if got := ask("GET", "/userinfo", authorization); got != want {
+				t.Errorf("userinfo: %d, %d expected", got, want)
+			}
+			for _, path := range []string{"GET /users", "GET /clients", "GET /keys", "GET /openapi.yaml", "POST /users/" + string(s.User("alice").ID) + "/block", "POST /revoke-all"} {
+				method, path, _ := strings.Cut(path, " ")
+				if got := ask(method, admin.Path+path, authorization); got != want {
+					t.Errorf("%s %s%s: %d, %d expected", method, admin.Path, path, got, want)
+				}
 			}
 		}
 		if after := leftBehind(t, s); after != before {
@@ -255,5 +280,5 @@ func TestF38CredentialOfAnAPI(t *testing.T) {
 		if got := s.Refresh(tokens.RefreshToken); got.Status != http.StatusOK {
 			t.Errorf("the refresh: %+v", got)
 		}
-	}, scraping(1, 0))
+	}, scraping(1, 0), func(c *authz.Config) { c.Admin = true })
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/solegate/solegate/authz"
 	"github.com/solegate/solegate/authz/abuse"
+	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/authztest"
 	"github.com/solegate/solegate/keys/verify"
 	"github.com/solegate/solegate/keys/verify/reports"
@@ -189,10 +190,20 @@ func seen(t *testing.T, s *authztest.Server, id storage.UserID, tokens authztest
 	if n := len(c.Decisions); n != 1 || c.Decisions[0].Rule != hammerer || c.Decisions[0].Action != string(abuse.Suspend) || c.Decisions[0].Withheld != "" || c.Decisions[0].Because == "" {
 		t.Errorf("the decisions are %+v", c.Decisions)
 	}
-	log := s.Log.String()
-	for _, event := range []string{"account reported", "user suspended"} {
-		if !strings.Contains(log, `"msg":"`+event+`","audit":true`) {
-			t.Errorf("the audit log has no %q", event)
+	for _, q := range []audit.Query{
+		{What: "account reported", User: id, ResourceServer: "api", Session: storage.SessionID(claims["sid"].(string))},
+		{What: "user suspended", User: id},
+		{What: "policy decided", User: id},
+	} {
+		for began := time.Now(); ; { // a report is written down a moment later
+			lines, err := audit.Search(t.Context(), s.Store, q)
+			check(t, err)
+			if len(lines) == 1 && (q.ResourceServer != "" || lines[0].Rule == hammerer) {
+				break
+			}
+			if time.Since(began) > 10*time.Second {
+				t.Fatalf("the audit log has of %q: %+v", q.What, lines)
+			}
 		}
 	}
 }

@@ -89,9 +89,9 @@ Try this:
      429 and reports the account, the login server suspends it for a minute, and the API
      refuses its token within a second. Then sign in again.
   6. Do the same without a browser, in another terminal:  %[8]s
-  7. See what the operator sees, and lift it:
-       bin/solegate abuse list %[10]s
+  7. See what an operator sees, and lift it:
        bin/solegate abuse show %[9]s %[10]s
+       bin/solegate audit list --user %[9]s %[10]s
        bin/solegate abuse dismiss %[9]s %[10]s
 
 Ctrl-C stops it all. What the login server is told of accounts follows.

@@ -103,6 +103,7 @@ func (c *configuration) authz() authz.Config {
 		BindLoginToAddress: c.Login.BindAddress,
 		TrustedProxies:     c.TrustedProxies,
 		LogoutNetworks:     c.BackchannelLogout.AllowNetworks,
+		StatusList:         c.StatusList,
 		Admin:              c.Admin.Enabled,
 		AdminMaxAge:        c.Admin.MaxAge,
 		SuspendedNotice:    c.Abuse.Notice,

@@ -81,7 +81,8 @@
 //
 // The events are one stream, so their order is that of one server. An event
 // takes up to 180 bytes (of a grant, with a reason, for every audience), so
-// 1,000,000 take 180 MB on the primary and on each replica; only the events of
+// 1,000,000 take 180 MB on the primary and on each replica, and some 45 bytes more
+// for each place in a status list that it has; only the events of
 // the last minutes are there, as long as the longest access token lives. One
 // goes when the callers' clock and that of Redis say, 20 seconds after
 // its Until, that nobody can need it, and from the begin of the order only:

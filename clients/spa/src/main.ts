@@ -1,4 +1,4 @@
-import type { User } from "oidc-client-ts";
+import { ErrorResponse, type User } from "oidc-client-ts";
 import { call, fresher } from "./call";
 import { attempts, theft } from "./copy";
 import { hammer } from "./hammer";
@@ -137,13 +137,15 @@ actions.append(
 );
 
 // renew is for a token that ran out while nobody looked, as when the machine
-// slept. A login that has ended meanwhile is over.
+// slept. A login that has ended meanwhile is over. One whose server is busy, or
+// says that this account has to wait, is not: its refresh token is still good.
 async function renew(): Promise<void> {
   try {
     await session.signinSilent();
   } catch (error) {
     note("bad", "Renewal", describe(error));
-    if (!(error instanceof TypeError)) await session.removeUser(); // else the network is down
+    if (error instanceof ErrorResponse && error.error === "temporarily_unavailable") setTimeout(renew, 60_000);
+    else if (!(error instanceof TypeError)) await session.removeUser(); // else the network is down
   }
 }
 

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/solegate/solegate/authz"
+	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/login/password"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/keys"
@@ -121,6 +122,7 @@ func (s *Stage) start(ctx, run context.Context, c Config) error {
 	s.Server, err = authz.New(ctx, authz.Config{
 		Issuer: s.AuthURL, Development: true, Store: s.Store, Ring: ring, Password: c.Password, Log: c.Log,
 		Abuse: policy(), SuspendedNotice: notice,
+		Audit: audit.New(audit.Config{Log: c.Log, Store: s.Store, Keep: 24 * time.Hour, Secret: ring.Secret}),
 	})
 	if err != nil {
 		return err

@@ -44,11 +44,7 @@ func (g *Guard) upgradable(r *http.Request, t *verify.Token) error {
 // endInTime ends what goes on when the guard stops, or when its token does:
 // when it expires, or is revoked.
 func (g *Guard) endInTime(r *http.Request, p *passage) {
-	end := func() {
-		p.ended.Store(true)
-		p.cancel()
-	}
-	stop := context.AfterFunc(g.done, end)
+	stop := context.AfterFunc(g.done, p.end)
 	p.ends = append(p.ends, func() { stop() })
 	if p.token == nil {
 		return
@@ -59,12 +55,22 @@ func (g *Guard) endInTime(r *http.Request, p *passage) {
 		if e, ok := errors.AsType[*verify.Error](context.Cause(ctx)); ok && g.config.Verify.Now().Before(p.token.Expires) {
 			g.config.Verify.Log.InfoContext(r.Context(), "what was open is closed", "path", r.URL.Path, "error", e.Code, "cause", e.Cause)
 		}
-		end()
+		p.end()
 	})
 	p.ends = append(p.ends, func() {
 		over()
 		leave()
 	})
+}
+
+// end ends it now. A client that takes nothing could hold its connection for
+// ever, so that is closed, too.
+func (p *passage) end() {
+	p.ended.Store(true)
+	p.cancel()
+	if conn := p.conn.Load(); conn != nil {
+		(*conn).Close()
+	}
 }
 
 func (p *passage) stop() {
@@ -96,12 +102,13 @@ type patient struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	timeout time.Duration
+	passage *passage
 }
 
-func newPatient(w http.ResponseWriter, control *http.ResponseController, timeout time.Duration) *patient {
+func newPatient(w http.ResponseWriter, control *http.ResponseController, timeout time.Duration, p *passage) *patient {
 	control.SetReadDeadline(time.Time{})
 	control.SetWriteDeadline(time.Time{})
-	return &patient{w, control, timeout}
+	return &patient{w, control, timeout, p}
 }
 
 // Write implements [http.ResponseWriter].
@@ -119,7 +126,16 @@ func (p *patient) FlushError() error {
 }
 
 // Hijack is what [http.ResponseController] calls.
-func (p *patient) Hijack() (net.Conn, *bufio.ReadWriter, error) { return p.control.Hijack() }
+func (p *patient) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, b, err := p.control.Hijack()
+	if err == nil {
+		p.passage.conn.Store(&conn)
+		if p.passage.ended.Load() { // it may have come too late for end
+			conn.Close()
+		}
+	}
+	return conn, b, err
+}
 
 // end bounds what the server itself still sends.
 func (p *patient) end() { p.control.SetWriteDeadline(time.Now().Add(p.timeout)) }

@@ -82,8 +82,9 @@ type passage struct {
 	from   netip.Addr
 	kept   http.Header // what the guard has set on the answer, such as DPoP-Nonce
 	cancel context.CancelFunc
-	ended  atomic.Bool
 	ends   []func() // stop what ends a WebSocket or an event stream
+	ended  atomic.Bool
+	conn   atomic.Pointer[net.Conn] // the client's, of a WebSocket
 }
 
 type passageKey struct{}
@@ -181,7 +182,7 @@ func (g *Guard) pass(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 1 && r.ContentLength != 0 {
 		control.EnableFullDuplex() // the answer may begin before the body ends
 	}
-	patient := newPatient(w, control, g.config.Timeout)
+	patient := newPatient(w, control, g.config.Timeout, p)
 	if r.Body != nil && r.ContentLength != 0 {
 		out.Body = &patientBody{r.Body, control, g.config.Timeout}
 	}

@@ -156,6 +156,42 @@ func TestF36StaleFeedClosesWhatIsOpen(t *testing.T) {
 	}
 }
 
+// TestClientThatTakesNothingIsCutOff: a WebSocket whose client neither reads nor
+// writes holds nothing once its token is revoked.
+func TestClientThatTakesNothingIsCutOff(t *testing.T) {
+	stuck := make(chan struct{})
+	w := newWorld(t, func(rw http.ResponseWriter, r *http.Request) {
+		conn, _, _ := rw.(http.Hijacker).Hijack()
+		defer conn.Close()
+		fmt.Fprint(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+		for frame := make([]byte, 1<<20); ; {
+			conn.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+			if _, err := conn.Write(frame); err != nil {
+				close(stuck)
+				io.Copy(io.Discard, conn)
+				return
+			}
+		}
+	})
+	w.follow()
+	returned := make(chan struct{})
+	w.server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w.guard.ServeHTTP(rw, r)
+		close(returned)
+	}))
+	t.Cleanup(w.server.Close)
+	if conn, answer := w.upgrade("/orders", w.of("one")); conn == nil {
+		t.Fatal(answer)
+	}
+	<-stuck
+	w.Revoke(feed.Session, "one")
+	select {
+	case <-returned:
+	case <-time.After(10 * time.Second):
+		t.Error("the guard still has the connection")
+	}
+}
+
 // TestPassageIsForgotten when the client closes it.
 func TestPassageIsForgotten(t *testing.T) {
 	w := newWorld(t, live)
