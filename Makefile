@@ -29,7 +29,7 @@ help: ## say what there is
 
 demo: ## run the server, an API, the SPA and a copy of the SPA on this machine
 	@$(NEED) go node npm
-	@$(GO) build -o bin/demo ./cmd/demo
+	@$(GO) build -o bin/ ./cmd/demo ./cmd/solegate
 	@exec bin/demo
 
 build: ## build the programs into bin/

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/solegate/solegate/storage"
 	"github.com/solegate/solegate/storage/redis/redistest"
 	"github.com/solegate/solegate/storage/sqlite"
+	"github.com/solegate/solegate/storage/storagetest"
 )
 
 // secondAudience is another API's that alice's tokens may be for.
@@ -221,5 +223,37 @@ func testReportsAtReplicas(t *testing.T, s *authztest.Server, all []*authztest.S
 	check(t, err)
 	if u := s.User("alice"); c.Reported != 16 || len(c.Decisions) != 1 || u.Block == nil || u.Epoch != alice.Epoch+1 {
 		t.Errorf("%d reported, %+v, epoch %d", c.Reported, c.Decisions, u.Epoch)
+	}
+}
+
+// TestReportsThatFailComeAgain: what can't be stored or done is answered with a
+// 503, so that the API sends it again, and counts once then.
+func TestReportsThatFailComeAgain(t *testing.T) {
+	for _, write := range []string{"Once", "PutCase", "AppendEvents", "UpdateUser"} {
+		var failing atomic.Bool
+		s := authztest.New(t, policy(scraping(1)), func(c *authz.Config) {
+			c.Store = storagetest.WithFaults(c.Store, func(now string) storagetest.Outcome {
+				return storagetest.Outcome{Fail: now == write && failing.Load()}
+			})
+		})
+		a := registerAPI(s, "api", authztest.Audience)
+		s.SignIn("alice")
+		alice := s.User("alice").ID
+		b := a.batch(3, string(alice))
+		failing.Store(true)
+		if got := a.sendReports(s, b); got != http.StatusServiceUnavailable {
+			t.Errorf("%s fails: %d", write, got)
+		}
+		failing.Store(false)
+		for range 2 {
+			if got := a.sendReports(s, b); got != http.StatusNoContent {
+				t.Errorf("%s works again: %d", write, got)
+			}
+		}
+		c, err := s.Store.Case(t.Context(), alice)
+		check(t, err)
+		if u := s.User("alice"); c.Reported != 3 || len(c.Decisions) != 1 || u.Block == nil || u.Epoch != 1 {
+			t.Errorf("%s: %d reported, %+v, epoch %d", write, c.Reported, c.Decisions, u.Epoch)
+		}
 	}
 }

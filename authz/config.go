@@ -69,6 +69,11 @@ type Config struct {
 	// a stream that is silent for two thirds of its StaleAfter for a broken one.
 	FeedHeartbeat time.Duration
 
+	// StatusList gives every grant a place in a Token Status List, which its
+	// access tokens name, and serves the lists: for APIs whose library reads
+	// them. Set it at all servers of a store alike.
+	StatusList bool
+
 	// Audit is the audit log, which [Server.Run] seals and closes; with nil its
 	// lines are in Log alone.
 	Audit *audit.Log

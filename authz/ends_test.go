@@ -73,6 +73,9 @@ var ends = []struct {
 		s.AddUser("bob")
 		s.browser.SignIn(s.browser.Authorize("prompt", "login"), "bob", authztest.Password)
 	}},
+	{"`user end-session NAME SESSION`", dies, dies, dies, dies, dies, expires, sent, func(s *scene) {
+		s.check(s.Revoker.EndSession(s.TB.Context(), storage.SessionID(authztest.Claims(s.TB, s.tokens.IDToken)["sid"].(string)), "test"))
+	}},
 	{"the same person signs in again in that browser", lives, lives, lives, lives, lives, expires, none, func(s *scene) {
 		s.browser.SignIn(s.browser.Authorize("prompt", "login"), "alice", authztest.Password)
 		s.old = s.browser

@@ -15,7 +15,7 @@ import (
 
 // TestAPIFollowsTheServer: the verifier that APIs use, at the server as it is.
 func TestAPIFollowsTheServer(t *testing.T) {
-	s := authztest.New(t, func(c *authz.Config) { c.Now = time.Now })
+	s := authztest.New(t, withStatusList, func(c *authz.Config) { c.Now = time.Now })
 	stop := run(t, s)
 	registered := registerAPI(s, "api", authztest.Audience)
 	follow := func() *verify.Verifier {
@@ -74,6 +74,23 @@ func TestAPIFollowsTheServer(t *testing.T) {
 		}
 		took = append(took, await(v, token))
 		dead = append(dead, token)
+	}
+	// What a client got for itself ends alone, and as quickly.
+	backend, signer := backend(t, s, nil)
+	for range 3 {
+		now := time.Now().Unix()
+		asked := map[string]any{"iat": now, "exp": now + 60}
+		own := func() string {
+			return postWith(t, s, "/token", signer.Sign(url.Values{"grant_type": {"client_credentials"}}, backend.ID, asked)).AccessToken
+		}
+		token, other := own(), own()
+		passes(v, token)
+		if got := postWith(t, s, "/revoke", signer.Sign(url.Values{"token": {token}}, backend.ID, asked)); got.Status != 200 {
+			t.Fatalf("%+v", got)
+		}
+		took = append(took, await(v, token))
+		dead = append(dead, token)
+		passes(v, other)
 	}
 	slices.Sort(took)
 	t.Log("median", took[len(took)/2], "most", took[len(took)-1])

@@ -153,3 +153,19 @@ func FuzzRequestURI(f *testing.F) {
 		}
 	})
 }
+
+// FuzzAccepts: no Accept header makes it panic, and who asks for anything, or for
+// what there is, gets it.
+func FuzzAccepts(f *testing.F) {
+	for _, header := range []string{"", "*/*", "application/statuslist+jwt;q=0.1, text/html", "application/statuslist+cwt", "a/b;q=x;;,", ";q=0"} {
+		f.Add(header)
+	}
+	f.Fuzz(func(t *testing.T, header string) {
+		accepts([]string{header})
+		for _, good := range []string{"application/statuslist+jwt", "*/*;q=0.5"} {
+			if !accepts([]string{header, good}) {
+				t.Errorf("%q and %q: refused", header, good)
+			}
+		}
+	})
+}

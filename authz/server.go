@@ -34,6 +34,7 @@ import (
 	"github.com/solegate/solegate/authz/pages"
 	"github.com/solegate/solegate/authz/provider"
 	"github.com/solegate/solegate/authz/revocation"
+	"github.com/solegate/solegate/authz/statuslist"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/keys"
 	"github.com/solegate/solegate/keys/verify/dpop"
@@ -54,6 +55,8 @@ type Server struct {
 	revoker  *revocation.Revoker
 	judge    *abuse.Judge
 	feed     *feed.Hub
+	lists    *statuslist.Lists // nil without StatusList, and so is statuses
+	statuses *statuslist.Publisher
 	logouts  *backchannel.Sender
 	admin    *admin.API
 	turns    admin.Turns              // of operators
@@ -71,7 +74,10 @@ func New(_ context.Context, c Config) (*Server, error) {
 	}
 	s := &Server{Config: c, log: c.Log, audit: c.Audit, pages: pages.New()}
 	queue := backchannel.NewQueue(c.Store, c.Log, c.Now)
-	s.revoker = revocation.New(revocation.Config{Store: c.Store, Audit: s.audit, TokenLife: c.Lifetimes.AccessToken, Notify: queue, Now: c.Now, Rand: c.Rand})
+	s.revoker = revocation.New(revocation.Config{Store: c.Store, Audit: s.audit, TokenLife: c.Lifetimes.AccessToken, Notify: queue, NoStatusList: !c.StatusList, Now: c.Now, Rand: c.Rand})
+	if c.StatusList {
+		s.lists = statuslist.New(statuslist.Config{Issuer: c.Issuer, Key: c.Ring.Secret("status lists"), Rand: c.Rand})
+	}
 	var err error
 	if s.logouts, err = backchannel.NewSender(backchannel.Config{
 		Issuer: c.Issuer, Development: c.Development, Networks: c.LogoutNetworks,
@@ -95,7 +101,7 @@ func New(_ context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	if s.provider, err = provider.New(provider.Config{
-		Issuer: c.Issuer, Grants: c.Store, Ring: c.Ring, Revoker: s.revoker,
+		Issuer: c.Issuer, Grants: c.Store, Ring: c.Ring, Revoker: s.revoker, Lists: s.lists,
 		AccessTokenAlg: c.AccessTokenAlg,
 		AccessToken:    c.Lifetimes.AccessToken, IDToken: c.Lifetimes.IDToken, Code: c.Lifetimes.Code,
 		RefreshIdle: c.Lifetimes.RefreshIdle, RefreshLife: c.Lifetimes.RefreshLife, RefreshGrace: c.Lifetimes.RefreshGrace,
@@ -103,12 +109,21 @@ func New(_ context.Context, c Config) (*Server, error) {
 	}); err != nil {
 		return nil, err
 	}
-	if s.feed, err = feed.New(feed.Config{
+	sign := func(typ string, claims []byte) (string, error) { return c.Ring.Sign(c.AccessTokenAlg, typ, claims) }
+	following := feed.Config{
 		Issuer: c.Issuer, Store: c.Store, Heartbeat: c.FeedHeartbeat, Log: c.Log, Now: c.Now,
-		Sign:   func(typ string, claims []byte) (string, error) { return c.Ring.Sign(c.AccessTokenAlg, typ, claims) },
-		Signer: func() string { return c.Ring.Signer(c.AccessTokenAlg) }, Reload: c.Ring.Reload,
-	}); err != nil {
+		Sign: sign, Signer: func() string { return c.Ring.Signer(c.AccessTokenAlg) }, Reload: c.Ring.Reload,
+	}
+	if s.lists != nil {
+		following.Status = s.lists
+	}
+	if s.feed, err = feed.New(following); err != nil {
 		return nil, err
+	}
+	if s.lists != nil {
+		if s.statuses, err = statuslist.NewPublisher(s.lists, s.feed, sign, c.Now); err != nil {
+			return nil, err
+		}
 	}
 	s.admin = admin.New(admin.Config{
 		Issuer: c.Issuer, Store: c.Store, Ring: c.Ring, Revoker: s.revoker, Judge: s.judge,
@@ -149,6 +164,10 @@ func (s *Server) routes() {
 	handle("POST /feed", s.feedStream)
 	handle("GET /feed/snapshot", s.feedSnapshot)
 	handle("POST /feed/snapshot", s.feedSnapshot)
+	if s.statuses != nil {
+		handle("GET "+statuslist.Path+"{list}", s.statusList)
+		handle("OPTIONS "+statuslist.Path+"{list}", s.preflightPublic)
+	}
 
 	if s.Admin {
 		handle(admin.Path, s.administer)
@@ -218,36 +237,6 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) EndStreams() {
 	s.feed.End()
 	s.admin.EndStreams()
-}
-
-// sweepEvery and sweepLimit bound what expired records cost: a sweep removes
-// little at a time and comes back.
-const (
-	sweepEvery = time.Minute
-	sweepLimit = 500
-)
-
-func (s *Server) sweep(ctx context.Context) {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	failing := false
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		for {
-			n, err := s.Store.Sweep(ctx, s.Now(), sweepLimit)
-			if err != nil && !failing && ctx.Err() == nil {
-				s.log.Error("expired records could not be removed; trying again every minute", "error", err)
-			}
-			failing = err != nil
-			if n < sweepLimit || err != nil {
-				break
-			}
-		}
-	}
 }
 
 // client returns an enabled client that this server serves. The error is an

@@ -162,6 +162,18 @@ func TestThrottledLogin(t *testing.T) {
 	if attempt(authztest.Password).Answer().Get("code") == "" {
 		t.Error("the next login does not work")
 	}
+	// One that leads to no grant is a login, too.
+	s.Clock.Advance(left(s))
+	b := s.Browser()
+	form := b.Authorize().Form()
+	form.Set("username", "alice")
+	form.Set("password", authztest.Password)
+	if p := b.Post("/login", form); p.StatusCode != http.StatusSeeOther {
+		t.Errorf("a login: %d", p.StatusCode)
+	}
+	if p := attempt(authztest.Password); p.StatusCode != http.StatusTooManyRequests {
+		t.Errorf("a second login: %d", p.StatusCode)
+	}
 }
 
 // TestThrottledGrants: a code is worth a new access token, so whoever is signed
@@ -185,8 +197,8 @@ func TestThrottledGrants(t *testing.T) {
 	}
 	// No login where no grant would come of it.
 	other := s.Browser()
-	if p := other.SignIn(other.Authorize(), "alice", authztest.Password); p.StatusCode != http.StatusTooManyRequests {
-		t.Errorf("a login: %d", p.StatusCode)
+	if p := other.SignIn(other.Authorize(), "alice", authztest.Password); p.StatusCode != http.StatusTooManyRequests || problem(p) == "" {
+		t.Errorf("a login: %d, %q", p.StatusCode, problem(p))
 	}
 	if got := s.Redeem(before); got.Error != "invalid_grant" { // its minute is over
 		t.Errorf("a code of long ago: %+v", got)

@@ -12,6 +12,7 @@ import (
 	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/oauth"
 	"github.com/solegate/solegate/authz/provider"
+	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/keys/verify/dpop"
 	"github.com/solegate/solegate/storage"
@@ -208,8 +209,8 @@ func (s *Server) writeTokens(w http.ResponseWriter, status int, body []byte) {
 }
 
 // revoke is the revocation endpoint (RFC 7009). A refresh token, live or
-// past, ends its grant; so does an access token, because nothing shorter
-// would reach the APIs that verify it by its signature.
+// past, ends its grant, and so does an access token of it. One that a client
+// got for itself ends alone.
 func (s *Server) revoke(w http.ResponseWriter, r *http.Request) {
 	t, ok := s.clientRequest(w, r, atRevoke)
 	if !ok {
@@ -220,17 +221,38 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) {
 		s.refuseJSON(w, r, oauth.Errorf(oauth.InvalidRequest, "The token parameter is missing.", "no token"))
 		return
 	}
-	grant, err := s.grantOf(r.Context(), t.client, token)
-	if err == nil && grant != "" {
-		err = s.revoker.RevokeGrant(r.Context(), grant, "revoked by the client")
-	}
-	if refusal, ok := errors.AsType[*oauth.Error](err); ok {
-		s.refuseJSON(w, r, refusal)
-		return
-	} else if err != nil && !errors.Is(err, storage.ErrNotFound) {
+	if err := s.revokeToken(r.Context(), t.client, token); err != nil && !errors.Is(err, storage.ErrNotFound) {
 		// Never 200 while the token may still work (RFC 7009 §2.2.1).
 		s.refuseJSON(w, r, &oauth.Error{Code: oauth.TemporarilyUnavailable, Description: "The server can't do this now; try again.", Cause: err})
 		return
 	}
 	s.writeTokens(w, http.StatusOK, []byte("{}\n"))
+}
+
+// revokeToken ends what a token of client c belongs to. Nothing happens to
+// what is no token of that client, or has expired.
+func (s *Server) revokeToken(ctx context.Context, c clients.Client, token string) error {
+	const reason = "revoked by the client"
+	t, err := s.accessToken(token)
+	switch {
+	case err != nil:
+		grant, err := s.provider.GrantOfRefreshToken(ctx, c, token)
+		if err != nil || grant == "" {
+			return err
+		}
+		return s.revoker.RevokeGrant(ctx, grant, reason)
+	case t.ClientID != string(c.ID):
+		return nil
+	case t.Grant != "":
+		return s.revoker.RevokeGrant(ctx, t.Grant, reason)
+	}
+	// Who revokes it again fills nothing.
+	if revoked, err := s.feed.TokenRevoked(ctx, t.ID); err != nil || revoked {
+		return err
+	}
+	own := revocation.Token{ID: t.ID, Client: c.ID, Audience: t.Audience}
+	if s.lists != nil {
+		own.Status = s.lists.PlaceOf(t.Status)
+	}
+	return s.revoker.RevokeToken(ctx, own, reason)
 }

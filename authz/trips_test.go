@@ -3,12 +3,15 @@ package authz_test
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/solegate/solegate/authz"
 	"github.com/solegate/solegate/authz/authztest"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
@@ -20,6 +23,7 @@ type counting struct {
 	storage.Store
 	mu    sync.Mutex
 	asked []string
+	hold  chan struct{} // nil: nothing is held
 }
 
 func (c *counting) note(name string) {
@@ -91,16 +95,84 @@ func (c *counting) Once(ctx context.Context, key [32]byte, now, until time.Time)
 	return c.Store.Once(ctx, key, now, until)
 }
 
+func (c *counting) Events(ctx context.Context, after storage.Cursor, limit int) ([]storage.Event, storage.Cursor, error) {
+	c.note("Events")
+	return c.Store.Events(ctx, after, limit)
+}
+
+// AppendAudit hangs while the test holds it, and is a trip for who waits for it:
+// nobody does for what is only recorded, see TestAuditHoldsUpNobody.
+func (c *counting) AppendAudit(ctx context.Context, after storage.AuditHead, lines []storage.AuditLine) error {
+	if c.hold != nil {
+		c.note("AppendAudit")
+		<-c.hold
+	}
+	return c.Store.AppendAudit(ctx, after, lines)
+}
+
+// TestAuditHoldsUpNobody: whatever the audit log waits for, people sign in and
+// refresh meanwhile. Whoever ends something waits for its line, which is one trip
+// more: what an operator or the policy did must not be missing in the log.
+func TestAuditHoldsUpNobody(t *testing.T) {
+	real, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "solegate.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer real.Close()
+	store := &counting{Store: real, hold: make(chan struct{})}
+	s, _ := authztest.NewReplicas(t, []storage.Store{store}, []time.Duration{0})
+	tokens := s.Redeem(s.Browser().Code("alice"))
+	for range 10 {
+		if tokens = s.Refresh(tokens.RefreshToken); tokens.Status != http.StatusOK {
+			t.Fatalf("a refresh: %+v", tokens)
+		}
+	}
+	ended := make(chan int)
+	go func() {
+		ended <- s.PostForm("/revoke", url.Values{"client_id": {"spa"}, "token": {tokens.RefreshToken}}).Status
+	}()
+	select {
+	case status := <-ended:
+		t.Errorf("a grant was revoked, and its line is not written: %d", status)
+	case store.hold <- struct{}{}: // the lines of the login
+	}
+	close(store.hold)
+	if status := <-ended; status != http.StatusOK {
+		t.Errorf("the revocation: %d", status)
+	}
+	kept := s.Audited()
+	for _, what := range []string{"login succeeded", "code issued", "grant revoked"} {
+		if !strings.Contains(kept, what) {
+			t.Errorf("there is no line %q", what)
+		}
+	}
+	appends := 0
+	for _, name := range store.take() {
+		if name == "AppendAudit" {
+			appends++
+		}
+	}
+	if appends == 0 || appends > 5 {
+		t.Errorf("the audit log was appended to %d times: what came together was not kept together", appends)
+	}
+}
+
 // TestTrips: how often a request asks the store, when the client was asked for
 // within the last second.
 func TestTrips(t *testing.T) {
+	t.Run("Plain", func(t *testing.T) { testTrips(t) })
+	// A place in a status list costs none.
+	t.Run("StatusList", func(t *testing.T) { testTrips(t, withStatusList) })
+}
+
+func testTrips(t *testing.T, options ...func(*authz.Config)) {
 	real, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "solegate.db")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer real.Close()
 	store := &counting{Store: real}
-	s, _ := authztest.NewReplicas(t, []storage.Store{store}, []time.Duration{0})
+	s, _ := authztest.NewReplicas(t, []storage.Store{store}, []time.Duration{0}, options...)
 	browser := s.Browser()
 	tokens := s.Redeem(browser.Code("alice"))
 	store.take()

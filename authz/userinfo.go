@@ -185,13 +185,16 @@ func (s *Server) liveToken(ctx context.Context, token string) (t provider.Access
 // whose grant has ended.
 func (s *Server) standing(ctx context.Context, t provider.AccessToken) (st storage.Standing, c clients.Client, err error) {
 	const refusal = "The access token was revoked."
-	if t.Grant == "" { // a client's own: it stands as long as the client does
+	if t.Grant == "" { // a client's own: it stands as long as the client does, or until it is revoked
 		c, err = s.client(ctx, clients.ID(t.ClientID))
 		if err == nil && t.ClientEpoch != c.Epoch {
 			err = revocation.ErrClientRevoked
 		}
 		if err == nil {
 			err = stillMay(t, c)
+		}
+		if err == nil {
+			err = s.notRevoked(ctx, t)
 		}
 		if err != nil && oauth.As(err).Code != oauth.TemporarilyUnavailable {
 			err = oauth.Errorf(oauth.InvalidToken, refusal, "%w", err)
@@ -229,17 +232,15 @@ func stillMay(t provider.AccessToken, c clients.Client) error {
 	return nil
 }
 
-// grantOf returns the grant that a token of client c belongs to, or "" if it
-// is no token of that client.
-func (s *Server) grantOf(ctx context.Context, c clients.Client, token string) (storage.GrantID, error) {
-	if t, err := s.accessToken(token); err == nil {
-		switch {
-		case t.ClientID != string(c.ID):
-			return "", nil
-		case t.Grant == "":
-			return "", oauth.Errorf(oauth.UnsupportedTokenType, "A token that a client got for itself can't be revoked: it lives for minutes.", "an access token without a grant")
-		}
-		return t.Grant, nil
+// notRevoked refuses a client's own token that was revoked: no record stands
+// behind it, but an event does.
+func (s *Server) notRevoked(ctx context.Context, t provider.AccessToken) error {
+	revoked, err := s.feed.TokenRevoked(ctx, t.ID)
+	switch {
+	case err != nil:
+		return &oauth.Error{Code: oauth.TemporarilyUnavailable, Description: "The server can't do this now; try again.", Cause: err}
+	case revoked:
+		return errors.New("the token was revoked")
 	}
-	return s.provider.GrantOfRefreshToken(ctx, c, token)
+	return nil
 }

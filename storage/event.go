@@ -59,6 +59,10 @@ type Event struct {
 	Reason string `json:"reason,omitempty"`
 	// Audiences are whom it concerns; none means everyone.
 	Audiences []string `json:"audiences,omitempty"`
+	// Status are places in Token Status Lists whose tokens died by it: those
+	// of the grants that ended. An event of a client has none: the lists are
+	// its own.
+	Status []Place `json:"status,omitempty"`
 }
 
 // Events keeps what stopped being valid, in order, until no token can be hit

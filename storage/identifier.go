@@ -46,3 +46,11 @@ func (id GrantID) Session() SessionID { return SessionID(parent(string(id))) }
 func (id GrantID) User() UserID { return id.Session().User() }
 
 func parent(id string) string { return id[:max(strings.LastIndexByte(id, '.'), 0)] }
+
+// Place is a place in a Token Status List (draft-ietf-oauth-status-list-21 §6.2).
+// The zero one is none.
+type Place struct {
+	// List names the list; package authz/statuslist makes it.
+	List  string `json:"list"`
+	Index uint32 `json:"index"`
+}

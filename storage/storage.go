@@ -205,6 +205,10 @@ type Grant struct {
 	// and worth nothing without the server's sealed token key.
 	Salt [16]byte `json:"salt"`
 
+	// Status is the grant's place in a Token Status List, or none. All tokens
+	// of the grant have it: they die together.
+	Status Place `json:"status,omitzero"`
+
 	// The code: spent once, before CodeExpires.
 	RedirectURI   clients.RedirectURI `json:"redirect_uri"`
 	CodeChallenge string              `json:"code_challenge"`

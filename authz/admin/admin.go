@@ -50,6 +50,7 @@ type Store interface {
 	storage.Clients
 	storage.Users
 	storage.Sessions
+	storage.Grants
 	storage.Cases
 	storage.Audit
 }

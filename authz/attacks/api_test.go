@@ -48,7 +48,7 @@ func registerAPI(t *testing.T, s *authztest.Server) verify.Credential {
 // registerResource registers a resource server and returns its credential.
 func registerResource(t *testing.T, s *authztest.Server, id clients.ID, audience string) verify.Credential {
 	t.Helper()
-	secret := "the secret of " + string(id)
+	secret := "the-secret-of-" + string(id)
 	check(t, s.Store.CreateResourceServer(t.Context(), clients.ResourceServer{ID: id, Audience: audience, SecretHash: sha256.Sum256([]byte(secret))}))
 	return verify.Credential{ID: string(id), Secret: secret}
 }

@@ -165,10 +165,11 @@ func liveGrants(t *testing.T, s *authztest.Server) (live []storage.Grant) {
 	return live
 }
 
-// noSecrets fails if one of the secrets, or its second half, is in the log.
+// noSecrets fails if one of the secrets, or its second half, is in the log or in
+// what the store keeps of the audit log.
 func noSecrets(t *testing.T, s *authztest.Server, secrets map[string]string) {
 	t.Helper()
-	log := s.Log.String()
+	log := s.Log.String() + s.Audited()
 	for name, secret := range secrets {
 		if len(secret) < 16 || strings.Contains(log, secret) || strings.Contains(log, secret[len(secret)/2:]) {
 			t.Errorf("the %s is in the log, or there is none: %.20q", name, secret)

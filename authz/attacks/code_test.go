@@ -237,7 +237,12 @@ func TestB15NoSecretLeaks(t *testing.T) {
 	s.PostForm("/revoke", url.Values{"client_id": {"spa"}, "token": {second.RefreshToken}})
 	b.SignIn(b.Authorize("prompt", "login"), "alice", "a wrong password of mine")
 	u, _ := url.Parse(s.URL)
-	log := s.Log.String()
+	log, kept := s.Log.String(), s.Audited()
+	for _, what := range []string{"login succeeded", "code issued", "login refused", "grant revoked"} {
+		if !strings.Contains(kept, what) {
+			t.Errorf("the audit log in the store has no line %q", what)
+		}
+	}
 	secrets := map[string]string{
 		"code": code, "access token": tokens.AccessToken, "refresh token": tokens.RefreshToken, "second refresh token": second.RefreshToken,
 		"ID token": tokens.IDToken, "password": authztest.Password, "wrong password": "a wrong password of mine", "verifier": authztest.Verifier,
@@ -246,8 +251,10 @@ func TestB15NoSecretLeaks(t *testing.T) {
 		secrets["cookie "+c.Name] = c.Value
 	}
 	for name, secret := range secrets {
-		if len(secret) < 8 || strings.Contains(log, secret) || strings.Contains(log, secret[len(secret)/2:]) {
-			t.Errorf("the %s is in the log", name)
+		for where, text := range map[string]string{"log": log, "audit log in the store": kept} {
+			if len(secret) < 8 || strings.Contains(text, secret) || strings.Contains(text, secret[len(secret)/2:]) {
+				t.Errorf("the %s is in the %s", name, where)
+			}
 		}
 	}
 	for _, g := range grantsOf(t, s) {

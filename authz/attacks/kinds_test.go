@@ -324,12 +324,13 @@ func TestClientsOwnTokenIsNobodys(t *testing.T) {
 	if claims["client_id"] != claims["sub"] || claims["sid"] != nil || claims["grant_id"] != nil || claims["auth_time"] != nil || claims["acr"] != nil {
 		t.Errorf("claims %v: an API could take them for a person's", claims)
 	}
-	// It is revoked with the client and not by the token.
-	if got := post(t, s, "/revoke", signer.Sign(url.Values{"token": {own.AccessToken}}, c.ID, nil)); got.Error != "unsupported_token_type" {
-		t.Errorf("its revocation: %+v", got)
-	}
+	// Its client may revoke it, and nobody else; that ends no other one.
 	if got := s.PostForm("/revoke", url.Values{"client_id": {"spa"}, "token": {own.AccessToken}}); got.Status != http.StatusOK || !active(own.AccessToken) {
 		t.Errorf("another client revokes it: %+v", got)
+	}
+	spent := ask()
+	if got := post(t, s, "/revoke", signer.Sign(url.Values{"token": {spent.AccessToken}}, c.ID, nil)); got.Status != http.StatusOK || active(spent.AccessToken) || !active(own.AccessToken) {
+		t.Errorf("its revocation: %+v", got)
 	}
 	// Nor does blocking the person of that name end it, or the other way round.
 	tokens := s.SignIn("alice")

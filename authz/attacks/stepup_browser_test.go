@@ -3,21 +3,14 @@ package attacks
 import (
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/solegate/solegate/authz/authztest"
-	"github.com/solegate/solegate/cmd/demo/stage"
 )
 
 func TestStepUp(t *testing.T) {
-	// The person signed in two minutes ago, by the server's clock.
-	var behind atomic.Int64
-	behind.Store(int64(2 * time.Minute))
-	w := newWorld(t, func(c *stage.Config) {
-		c.Now = func() time.Time { return time.Now().Add(-time.Duration(behind.Load())) }
-	})
+	w := newWorld(t)
 	b := chromium(t)
 	b.navigate(w.AuthURL + "/authorize?" + url.Values{
 		"response_type": {"code"}, "client_id": {string(w.Client.ID)}, "redirect_uri": {string(w.Client.RedirectURIs[0])}, "scope": {"openid"}, "state": {"x"},
@@ -25,7 +18,10 @@ func TestStepUp(t *testing.T) {
 	}.Encode())
 	b.signIn()
 	b.fails("Back from the login") // the app did not ask for it, but there is a session
-	behind.Store(0)
+	// The person signed in two minutes ago.
+	session := w.sessions()[0]
+	session.AuthTime = session.AuthTime.Add(-2 * time.Minute)
+	check(t, w.Store.RenewSession(t.Context(), session))
 
 	b.openApp(w.SPAURL)
 	b.press("Sign in")

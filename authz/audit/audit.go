@@ -135,6 +135,9 @@ type Log struct {
 	head   storage.AuditHead
 	known  bool // head was read
 	unsure bool // an append may have happened
+
+	appended time.Time     // when the last lines were
+	turn     time.Duration // of the others, from then on
 }
 
 // New returns a Log. It does nothing by itself until it is given an event; see

@@ -21,6 +21,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/solegate/solegate/storage"
+	"github.com/solegate/solegate/storage/redis"
+	"github.com/solegate/solegate/storage/redis/redistest"
 	"github.com/solegate/solegate/storage/sqlite"
 	"github.com/solegate/solegate/storage/storagetest"
 )
@@ -365,70 +367,6 @@ func TestOneChain(t *testing.T) {
 	w.good()
 }
 
-// TestFlood: what a stranger can cause is bounded, and told; what is of
-// consequence is kept whole, and the structured log has everything.
-func TestFlood(t *testing.T) {
-	w := newWorld(t)
-	l := w.open(w.store, false)
-	flood := func(n int) {
-		for range n {
-			l.Record(t.Context(), Event{What: "authorization refused"})
-		}
-	}
-	flood(3000)
-	for range 500 {
-		l.Record(t.Context(), Event{What: "login succeeded", User: "u"})
-	}
-	w.advance(time.Second)
-	flood(1000)
-	l.tellLeftOut()
-	l.tellLeftOut()
-	w.close(l)
-	count := map[string]int{}
-	left := 0
-	for _, line := range w.lines() {
-		count[line.What]++
-		if line.What == whatLeftOut {
-			left += line.Count
-		}
-	}
-	want := map[string]int{"authorization refused": strangersBurst + strangersPerSecond, "login succeeded": 500, whatLeftOut: 1}
-	if diff := cmp.Diff(want, count); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-	if left != 4000-strangersBurst-strangersPerSecond {
-		t.Errorf("%d are said to be left out", left)
-	}
-	if n := strings.Count(w.logged(), `"msg":"authorization refused"`); n != 4000 {
-		t.Errorf("the structured log has %d", n)
-	}
-}
-
-// TestFloodOfAccount: an account that signs in to a client again and again fills
-// nothing, and takes nothing from others.
-func TestFloodOfAccount(t *testing.T) {
-	w := newWorld(t)
-	l := w.open(w.store, false)
-	for range 1000 {
-		l.Record(t.Context(), Event{What: "code issued", User: "mallory"})
-	}
-	for n := range maxAccounts + 10 { // more than are remembered
-		l.limits.leftOut(Event{What: "code issued", User: storage.UserID(fmt.Sprint(n))}, w.now())
-	}
-	if len(l.limits.accounts) > maxAccounts {
-		t.Errorf("%d accounts are remembered", len(l.limits.accounts))
-	}
-	l.Record(t.Context(), Event{What: "code issued", User: "alice"})
-	w.close(l)
-	count := map[storage.UserID]int{}
-	for _, line := range w.lines() {
-		count[line.User]++
-	}
-	if count["mallory"] != accountBurst || count["alice"] != 1 {
-		t.Errorf("there are %v", count)
-	}
-}
-
 // TestKeptAtLeastAsLong: a clock that is set back, or another setting, leaves no
 // line that could go before the one in front of it.
 func TestKeptAtLeastAsLong(t *testing.T) {
@@ -455,4 +393,43 @@ func TestKeptAtLeastAsLong(t *testing.T) {
 		}
 	}
 	w.good()
+}
+
+// TestEveryoneHasATurn: however many processes write all the time, none of them
+// always comes too late. On Redis, where the one that was last is the fastest.
+func TestEveryoneHasATurn(t *testing.T) {
+	server := redistest.Single(t)
+	var work sync.WaitGroup
+	var last *redis.Store
+	const processes, callers, each = 3, 4, 100
+	for range processes {
+		s, err := redis.Open(t.Context(), redis.Config{URL: "redis://" + server.Addr})
+		check(t, err)
+		defer s.Close()
+		last = s
+		l := New(Config{Store: s, Keep: time.Hour, Secret: secret})
+		var writing sync.WaitGroup
+		for range callers {
+			writing.Go(func() {
+				for n := range each {
+					if err := l.Write(t.Context(), Event{What: fmt.Sprint(n)}); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		work.Go(func() {
+			writing.Wait()
+			if err := l.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	work.Wait()
+	r, err := Verify(t.Context(), last, Verification{Secret: secret, Now: time.Now()})
+	check(t, err)
+	if len(r.Problems) > 0 || r.Lines != processes*(callers*each+1) {
+		t.Errorf("%d lines: %q", r.Lines, r.Problems)
+	}
 }

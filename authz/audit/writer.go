@@ -18,11 +18,12 @@ const (
 	maxQueue = 4096
 	// maxWaiting is how many callers may wait besides.
 	maxWaiting = 1024
-	// maxTries is how often lines are appended again because others were faster,
-	// in one go.
-	maxTries = 20
-	// oneAppend is how long the store may take.
-	oneAppend = 15 * time.Second
+	// oneAppend is how long it may take to append lines, also when others are
+	// faster again and again.
+	oneAppend = 10 * time.Second
+	// After it has appended, a process leaves the others a turn, three times as
+	// long as that took: whoever was last knows the head and would always win.
+	leastTurn, longestTurn = time.Millisecond, 20 * time.Millisecond
 )
 
 // waiting is a line that is not kept yet.
@@ -94,6 +95,7 @@ func (l *Log) run(running chan struct{}) {
 	failures := 0
 	for {
 		l.pause(failures)
+		l.yield()
 		err := l.append()
 		if err != nil {
 			if failures++; failures == 1 {
@@ -145,11 +147,25 @@ func (l *Log) pause(failures int) {
 	}
 }
 
+// yield waits until others had their turn.
+func (l *Log) yield() {
+	left := l.turn - time.Since(l.appended)
+	if left <= 0 {
+		return
+	}
+	timer := time.NewTimer(left)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-l.ctx.Done():
+	}
+}
+
 // append appends the first lines of the queue, and takes them out of it.
 func (l *Log) append() error {
 	ctx, cancel := context.WithTimeout(l.ctx, oneAppend)
 	defer cancel()
-	for try := 0; ; try++ {
+	for {
 		batch := l.first()
 		if len(batch) == 0 {
 			return nil
@@ -157,9 +173,12 @@ func (l *Log) append() error {
 		err := l.find(ctx)
 		if err == nil {
 			lines := l.link(batch)
+			began := time.Now()
 			if err = l.config.Store.AppendAudit(ctx, l.head, lines); err == nil {
 				l.head = lines[len(lines)-1].Head()
 				l.written(batch, lines)
+				l.appended = time.Now()
+				l.turn = min(max(leastTurn, 3*l.appended.Sub(began)), longestTurn)
 				return nil
 			}
 		}
@@ -167,9 +186,9 @@ func (l *Log) append() error {
 		// may have happened.
 		l.unsure = l.unsure || errors.Is(err, storage.ErrUnknown)
 		switch conflict := errors.Is(err, storage.ErrConflict); {
-		case conflict && try == maxTries:
-			return fmt.Errorf("%w: others were faster %d times", storage.ErrUnavailable, try) // nobody takes it for a conflict of theirs
-		case !conflict && (!errors.Is(err, storage.ErrUnknown) || try == maxTries):
+		case conflict && ctx.Err() != nil:
+			return fmt.Errorf("%w: others were always faster, for %s", storage.ErrUnavailable, oneAppend) // nobody takes it for a conflict of theirs
+		case !conflict && (!errors.Is(err, storage.ErrUnknown) || ctx.Err() != nil):
 			return err
 		}
 		if err := l.catchUp(ctx); err != nil {

@@ -214,6 +214,26 @@ func operator(store storage.Store, log *slog.Logger, now func() time.Time) *revo
 	return revocation.New(revocation.Config{Store: store, Audit: audit.New(audit.Config{Log: log}), TokenLife: 5 * time.Minute, Now: now, Notify: backchannel.NewQueue(store, log, now)})
 }
 
+// Audited returns the text of all lines of the audit log that are in the store.
+func (s *Server) Audited() string {
+	s.TB.Helper()
+	ctx := s.TB.Context()
+	check(s.TB, s.Audit.Write(ctx, audit.Event{What: "read by a test"})) // with it all before it are kept
+	var b strings.Builder
+	for after := uint64(0); ; {
+		lines, err := s.Store.AuditLines(ctx, after, 1000)
+		check(s.TB, err)
+		if len(lines) == 0 {
+			return b.String()
+		}
+		for _, l := range lines {
+			after = l.Seq
+			b.Write(l.Body)
+			b.WriteByte('\n')
+		}
+	}
+}
+
 // AddUser makes an account with Password and returns it.
 func (s *Server) AddUser(name string) storage.User {
 	s.TB.Helper()

@@ -54,6 +54,14 @@ type Config struct {
 	// zero.
 	WriteTimeout time.Duration
 
+	// Status is handed every event that counts, nil for nobody. It keeps what
+	// it was handed when the store turns out to have lost events.
+	Status interface {
+		Apply(storage.Event)
+		// Forget is called now and then with the time.
+		Forget(time.Time)
+	}
+
 	// Log takes what happened; nil discards it.
 	Log *slog.Logger
 	// Now is the clock; nil means the real one.
@@ -87,8 +95,11 @@ const readAtOnce = 1000
 type Hub struct {
 	config Config
 
-	// reading is held by whoever reads from the store.
-	reading chan struct{}
+	// reading is held by whoever reads from the store. failed is of who holds
+	// it: the last error of Current, and since when.
+	reading  chan struct{}
+	failed   error
+	failedAt time.Time
 
 	// mu guards all below.
 	mu       sync.Mutex
@@ -97,6 +108,9 @@ type Hub struct {
 	asOf     time.Time   // and all that was in the store by then
 	// revoked are the keys that events name, with the place of the event.
 	revoked map[string]wire.Cursor
+	// tokens are the jti that events name, with when they count no more, in
+	// Unix seconds.
+	tokens map[string]int64
 	// live are the events that still count, in order.
 	live []entry
 	// tail are the last events, with what an entry leaves out; before is the
@@ -138,7 +152,7 @@ func New(c Config) (*Hub, error) {
 	}
 	return &Hub{
 		config: c, reading: make(chan struct{}, 1),
-		streams: map[string]*stream{}, pages: map[pageKey]*Page{}, revoked: map[string]wire.Cursor{}, audiences: map[string][]string{},
+		streams: map[string]*stream{}, pages: map[pageKey]*Page{}, revoked: map[string]wire.Cursor{}, tokens: map[string]int64{}, audiences: map[string][]string{},
 	}, nil
 }
 

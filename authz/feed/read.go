@@ -19,6 +19,11 @@ func (h *Hub) read(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	return h.readOn(ctx)
+}
+
+// readOn is read for who holds reading.
+func (h *Hub) readOn(ctx context.Context) error {
 	for {
 		h.mu.Lock()
 		at := h.position
@@ -42,6 +47,57 @@ func (h *Hub) read(ctx context.Context) error {
 		}
 	}
 }
+
+// Current returns as of when everything was read that the store has. If that is
+// longer ago than within, the store is asked first: by one at a time, and after
+// an error not again for as long, so that many who ask cost the store little.
+func (h *Hub) Current(ctx context.Context, within time.Duration) (time.Time, error) {
+	current := func() (time.Time, bool) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		age := h.config.Now().Sub(h.asOf)
+		return h.asOf, !h.asOf.IsZero() && age >= 0 && age <= within
+	}
+	if at, ok := current(); ok {
+		return at, nil
+	}
+	select {
+	case h.reading <- struct{}{}:
+		defer func() { <-h.reading }()
+	case <-ctx.Done():
+		return time.Time{}, ctx.Err()
+	}
+	if at, ok := current(); ok {
+		return at, nil
+	}
+	if now := h.config.Now(); h.failed != nil && !now.Before(h.failedAt) && now.Sub(h.failedAt) < within {
+		return time.Time{}, h.failed
+	}
+	// Who goes away must not make it fail for the others who wait.
+	err := h.readOn(context.WithoutCancel(ctx))
+	h.failed, h.failedAt = err, h.config.Now()
+	if err != nil {
+		return time.Time{}, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.asOf, nil
+}
+
+// TokenRevoked reports whether an event names the token with this jti. The
+// store was asked.
+func (h *Hub) TokenRevoked(ctx context.Context, jti string) (bool, error) {
+	if err := h.read(ctx); err != nil {
+		return false, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, revoked := h.tokens[jti]
+	return revoked, nil
+}
+
+// Signer returns the kid of the key that may sign what is true now.
+func (h *Hub) Signer(ctx context.Context) (string, error) { return h.signer(ctx, endOfAll) }
 
 // beginAnew forgets everything, because the store has another history than was
 // read. Every stream ends: its reader's place is none in the new one, and it
@@ -120,13 +176,20 @@ func (h *Hub) add(e storage.Event, now time.Time) {
 		}
 	}
 	w := eventOf(e)
-	if w.Kind == wire.Key {
-		h.revoked[w.Subject] = wire.Cursor(e.Cursor)
-	}
 	until := w.Until.Unix()
 	if w.Until.Nanosecond() > 0 {
 		until++
 	}
+	switch w.Kind {
+	case wire.Key:
+		h.revoked[w.Subject] = wire.Cursor(e.Cursor)
+	case wire.Token:
+		h.tokens[w.Subject] = max(h.tokens[w.Subject], until)
+	}
+	if h.config.Status != nil {
+		h.config.Status.Apply(e)
+	}
+	e.Status = nil // no API is told of it
 	h.live = append(h.live, entry{
 		cursor: wire.Cursor(e.Cursor), kind: w.Kind, subject: w.Subject, epoch: w.Epoch,
 		notBefore: w.NotBefore.Unix(), until: until, audiences: audiences,
@@ -162,6 +225,14 @@ func (h *Hub) prune(now time.Time) {
 		if at < first {
 			delete(h.revoked, kid) // nothing that it signed is accepted anywhere
 		}
+	}
+	for jti, until := range h.tokens {
+		if until <= past {
+			delete(h.tokens, jti)
+		}
+	}
+	if h.config.Status != nil {
+		h.config.Status.Forget(now)
 	}
 	clear(h.audiences)
 	clear(h.pages)

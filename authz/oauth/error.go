@@ -25,7 +25,6 @@ const (
 	UnsupportedResponseType        Code = "unsupported_response_type"         // RFC 6749 §4.1.2.1
 	ServerError                    Code = "server_error"                      // RFC 6749 §4.1.2.1
 	TemporarilyUnavailable         Code = "temporarily_unavailable"           // RFC 6749 §4.1.2.1
-	UnsupportedTokenType           Code = "unsupported_token_type"            // RFC 7009 §2.2.1
 	InvalidToken                   Code = "invalid_token"                     // RFC 6750 §3.1
 	InsufficientScope              Code = "insufficient_scope"                // RFC 6750 §3.1
 	InvalidTarget                  Code = "invalid_target"                    // RFC 8707 §2

@@ -9,6 +9,7 @@ import (
 	"github.com/ory/fosite"
 
 	"github.com/solegate/solegate/authz/oauth"
+	"github.com/solegate/solegate/authz/statuslist"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/keys"
 	"github.com/solegate/solegate/storage"
@@ -41,6 +42,9 @@ type AccessToken struct {
 	// it.
 	UserEpoch   uint64 `json:"user_epoch,omitempty"`
 	ClientEpoch uint64 `json:"client_epoch,omitempty"`
+	// Status is the place of the grant, or of a token that a client got for
+	// itself (draft-ietf-oauth-status-list-21 §6.1), or nil.
+	Status *statuslist.Claim `json:"status,omitempty"`
 }
 
 // Confirmation says which key must be proved with a token (RFC 7800 §3.1).
@@ -75,6 +79,13 @@ func (s strategy) GenerateAccessToken(ctx context.Context, _ fosite.Requester) (
 	w.accessExpires = w.now.Add(shorter(p.AccessToken, w.client.AccessTokenLife))
 	if w.standing == nil {
 		t.Subject, t.ClientEpoch = storage.UserID(w.client.ID), w.client.Epoch // RFC 9068 §2.2: the client itself
+		if p.Lists != nil {
+			place, err := p.Lists.Place(w.client.ID, w.client.Epoch)
+			if err != nil {
+				return "", "", err
+			}
+			t.Status = p.Lists.Claim(place, w.client.ID, w.client.Epoch)
+		}
 	} else {
 		g := w.standing.Grant
 		// No token outlives what it came from: the family, or the session.
@@ -86,6 +97,9 @@ func (s strategy) GenerateAccessToken(ctx context.Context, _ fosite.Requester) (
 		t.Subject, t.Session, t.Grant = g.User, g.Session, g.ID
 		t.UserEpoch, t.ClientEpoch = w.standing.User.Epoch, g.Epoch
 		t.AuthTime, t.ACR, t.AMR = unix(g.AuthTime), g.ACR, g.AMR
+		if p.Lists != nil {
+			t.Status = p.Lists.Claim(g.Status, g.Client, g.Epoch)
+		}
 	}
 	t.ExpiresAt = w.accessExpires.Unix()
 	if w.jkt != "" {

@@ -62,7 +62,12 @@ func (a adapter) CreateAuthorizeCodeSession(ctx context.Context, signature strin
 	g.CreatedAt, g.Epoch = w.now, in.Client.Epoch
 	g.CodeExpires = w.now.Add(a.p.Code)
 	g.Expires = g.CodeExpires // until the code is redeemed
-	return nil
+	if a.p.Lists == nil {
+		return nil
+	}
+	var err error
+	g.Status, err = a.p.Lists.Place(g.Client, g.Epoch)
+	return err
 }
 
 // GetAuthorizeCodeSession is asked twice in a code exchange; the second time

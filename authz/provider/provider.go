@@ -39,17 +39,23 @@ import (
 
 	"github.com/solegate/solegate/authz/oauth"
 	"github.com/solegate/solegate/authz/revocation"
+	"github.com/solegate/solegate/authz/statuslist"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/keys"
 	"github.com/solegate/solegate/storage"
 )
 
-// Config is what a [Provider] is made of. Every field but Rand is required.
+// Config is what a [Provider] is made of. Every field but Lists and Rand is
+// required.
 type Config struct {
 	Issuer  string
 	Grants  storage.Grants
 	Ring    *keys.Ring
 	Revoker *revocation.Revoker
+
+	// Lists give each grant, and each token that a client gets for itself, a
+	// place in a Token Status List; nil gives none.
+	Lists *statuslist.Lists
 
 	// AccessTokenAlg signs access tokens.
 	AccessTokenAlg keys.Algorithm

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/clients"
@@ -55,7 +56,7 @@ func (r *Revoker) AnnounceGrant(ctx context.Context, g storage.Grant, reason str
 	if reason != storage.ReasonCodeReuse && reason != storage.ReasonRefreshReuse {
 		reason = "revoked"
 	}
-	err := r.announce(ctx, storage.Event{Kind: storage.EventGrant, Subject: string(g.ID), Reason: reason, Audiences: g.Resource})
+	err := r.announce(ctx, storage.Event{Kind: storage.EventGrant, Subject: string(g.ID), Reason: reason, Audiences: g.Resource, Status: placeOf(g)})
 	if err != nil {
 		r.reminded.forget(g.ID)
 	}
@@ -137,6 +138,7 @@ func (r *Revoker) RevokeAll(ctx context.Context, reason string) (done Ended, err
 }
 
 func (r *Revoker) revokeAll(ctx context.Context, done *Ended) error {
+	began := r.Now()
 	if err := r.announce(ctx, storage.Event{Kind: storage.EventAll, Reason: "revoked"}); err != nil {
 		return err
 	}
@@ -161,7 +163,7 @@ func (r *Revoker) revokeAll(ctx context.Context, done *Ended) error {
 		if err != nil {
 			return err
 		}
-		if err := r.revokePage(ctx, list); err != nil {
+		if err := r.revokePage(ctx, list, began); err != nil {
 			return err
 		}
 		done.Users += len(list)
@@ -174,7 +176,7 @@ func (r *Revoker) revokeAll(ctx context.Context, done *Ended) error {
 
 // revokePage ends the sessions and grants of the users. They are announced
 // together: a trip for each would take hours where there are millions.
-func (r *Revoker) revokePage(ctx context.Context, list []storage.User) error {
+func (r *Revoker) revokePage(ctx context.Context, list []storage.User, began time.Time) error {
 	events := make([]storage.Event, len(list))
 	for i, u := range list {
 		events[i] = storage.Event{Kind: storage.EventUser, Subject: string(u.ID), Epoch: u.Epoch + 1, Reason: "revoked"}
@@ -193,7 +195,7 @@ func (r *Revoker) revokePage(ctx context.Context, list []storage.User) error {
 		work.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
-			if err := r.revokeAnnounced(ctx, u); err != nil && !errors.Is(err, storage.ErrNotFound) {
+			if err := r.revokeAnnounced(ctx, u, began); err != nil && !errors.Is(err, storage.ErrNotFound) {
 				errs <- err
 			}
 		})
@@ -211,15 +213,21 @@ func (r *Revoker) revokePage(ctx context.Context, list []storage.User) error {
 const together = 32
 
 // revokeAnnounced ends what is of a user as it was when its end was announced.
-func (r *Revoker) revokeAnnounced(ctx context.Context, u storage.User) error {
+func (r *Revoker) revokeAnnounced(ctx context.Context, u storage.User, began time.Time) error {
 	return r.ends(ctx, u.ID, "", func() error {
 		next := u
 		next.Epoch++
 		next.UpdatedAt = r.Now()
 		err := r.Store.UpdateUser(ctx, next)
 		if errors.Is(err, storage.ErrConflict) {
-			err = r.user(ctx, u.ID, "revoked", func(*storage.User) {})
+			return r.user(ctx, u.ID, "revoked", func(*storage.User) {})
 		}
-		return err
+		if err != nil || r.NoStatusList {
+			return err
+		}
+		// Whoever signed in since the clients' lists ended has a place in one
+		// that has not.
+		e := storage.Event{Kind: storage.EventUser, Subject: string(u.ID), Epoch: next.Epoch, Reason: "revoked"}
+		return r.announcePlaces(ctx, e, false, u.ID, "", began.Add(-keys.Skew), map[storage.GrantID]bool{})
 	})
 }

@@ -1,5 +1,5 @@
 // Package revocation is the one way to end things: users, sessions, clients,
-// grants and keys. There is no second way, but for a code or a refresh token that
+// grants, tokens and keys. There is no second way, but for a code or a refresh token that
 // is used twice: the store ends its grant in the step that sees it. What it ends
 // stays ended: each method returns only after the store has it, and a line in
 // the audit log. If that line alone could not be written the error is an
@@ -98,6 +98,11 @@ type Config struct {
 	// Notify is told of the ends of sessions; nil tells nobody.
 	Notify Notifier
 
+	// NoStatusList says that no grant of the store has a place in a Token
+	// Status List, so none is looked for when a session or a user ends: that is
+	// a read or two.
+	NoStatusList bool
+
 	// Now and Rand are the clock and the source of randomness; nil means the
 	// real ones.
 	Now  func() time.Time
@@ -182,10 +187,14 @@ func (r *Revoker) RemoveUser(ctx context.Context, id storage.UserID) error {
 			return err
 		}
 		// It never comes back, whatever happens between here and there.
-		if err := r.announce(ctx, storage.Event{Kind: storage.EventUser, Subject: string(id), Epoch: lastEpoch, Reason: feed.ReasonRemoved}); err != nil {
+		ended, err := r.announceEnd(ctx, storage.Event{Kind: storage.EventUser, Subject: string(id), Epoch: lastEpoch, Reason: feed.ReasonRemoved}, id, "")
+		if err != nil {
 			return err
 		}
-		return r.Store.RemoveUser(ctx, id)
+		if err := r.Store.RemoveUser(ctx, id); err != nil {
+			return err
+		}
+		return ended()
 	})
 	return r.record(ctx, err, "remove user", audit.Event{What: "user removed", User: id})
 }
@@ -266,12 +275,17 @@ func (r *Revoker) EndSession(ctx context.Context, id storage.SessionID, reason s
 		if err != nil {
 			return err
 		}
+		ended := func() error { return nil }
 		if s.EndedAt.IsZero() { // else it was announced: whoever signs out twice says nothing new
-			if err := r.announce(ctx, storage.Event{Kind: storage.EventSession, Subject: string(id), Reason: "ended"}); err != nil {
+			e := storage.Event{Kind: storage.EventSession, Subject: string(id), Reason: "ended"}
+			if ended, err = r.announceEnd(ctx, e, id.User(), id); err != nil {
 				return err
 			}
 		}
-		return r.Store.EndSession(ctx, id, r.Now())
+		if err := r.Store.EndSession(ctx, id, r.Now()); err != nil {
+			return err
+		}
+		return ended()
 	})
 	return r.record(ctx, err, "end session", audit.Event{What: "session ended", Session: id, Reason: reason})
 }
@@ -333,15 +347,19 @@ func (r *Revoker) userIf(ctx context.Context, id storage.UserID, word string, wh
 		if !which(u) {
 			return errKept
 		}
+		ended := func() error { return nil }
 		if word != "" {
 			u.Epoch++
-			if err := r.announce(ctx, storage.Event{Kind: storage.EventUser, Subject: string(id), Epoch: u.Epoch, Reason: word}); err != nil {
+			e := storage.Event{Kind: storage.EventUser, Subject: string(id), Epoch: u.Epoch, Reason: word}
+			if ended, err = r.announceEnd(ctx, e, id, ""); err != nil {
 				return err
 			}
 		}
 		change(&u)
 		u.UpdatedAt = r.Now()
-		err = r.Store.UpdateUser(ctx, u)
+		if err = r.Store.UpdateUser(ctx, u); err == nil {
+			return ended()
+		}
 		again := errors.Is(err, storage.ErrConflict)
 		if errors.Is(err, storage.ErrUnknown) && !lost {
 			lost, again = true, true

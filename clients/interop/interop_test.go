@@ -110,7 +110,7 @@ func (w *world) grants(id clients.ID) []storage.Grant {
 var (
 	folder    string
 	installed = sync.OnceValue(func() error {
-		for _, name := range []string{".npmrc", "package.json", "package-lock.json", "browse.mjs", "hardened.mjs", "backend.mjs"} {
+		for _, name := range []string{".npmrc", "package.json", "package-lock.json", "browse.mjs", "hardened.mjs", "backend.mjs", "statuslist.mjs"} {
 			text, err := os.ReadFile(name)
 			if err != nil {
 				return err
@@ -145,12 +145,16 @@ func (w *world) node(file string, id clients.ID, more ...string) *exec.Cmd {
 	if err := installed(); err != nil {
 		w.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
-	w.t.Cleanup(cancel)
+	return nodeFile(w.t, file, append([]string{"ISSUER=" + w.AuthURL, "CLIENT_ID=" + string(id), "REDIRECT_URI=" + redirectURI, "API=" + w.APIURL + "/api/notes"}, more...)...)
+}
+
+// nodeFile prepares to run a Node.js file, when all is installed.
+func nodeFile(t *testing.T, file string, environ ...string) *exec.Cmd {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
 	node := exec.CommandContext(ctx, "node", file)
 	node.Dir = folder
-	node.Env = append(os.Environ(), "ISSUER="+w.AuthURL, "CLIENT_ID="+string(id), "REDIRECT_URI="+redirectURI, "API="+w.APIURL+"/api/notes")
-	node.Env = append(node.Env, more...)
+	node.Env = append(os.Environ(), environ...)
 	return node
 }
 

@@ -1,6 +1,7 @@
 // Command demo builds the sample app and runs everything on loopback: the
 // authorization server, the sample API, the sample app, and a copy of the app
-// at another origin. Run it in the repository, with make demo.
+// at another origin. Run it in the repository, with make demo. While it runs,
+// demo hammer is a script that asks the API for too much.
 package main
 
 import (
@@ -30,10 +31,13 @@ func main() {
 }
 
 func run(ctx context.Context) error {
+	if len(os.Args) > 1 && os.Args[1] == "hammer" {
+		return hammerCommand(ctx, os.Args[2:])
+	}
 	port := flag.Int("port", 9000, "the first of four ports")
 	folder := flag.String("folder", ".demo", "where the demo keeps its store; made if it does not exist")
 	source := flag.String("spa", filepath.Join("clients", "spa"), "the sample app's source")
-	verbose := flag.Bool("v", false, "show the servers' log")
+	verbose := flag.Bool("v", false, "show all of the servers' log")
 	flag.Parse()
 
 	if err := build(ctx, *source); err != nil {
@@ -42,7 +46,7 @@ func run(ctx context.Context) error {
 	if err := os.MkdirAll(*folder, 0o700); err != nil {
 		return fmt.Errorf("the folder %s can't be made: %w; name another one with -folder", *folder, err)
 	}
-	log := slog.New(slog.DiscardHandler)
+	log := slog.New(newWatch(os.Stdout))
 	if *verbose {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
@@ -53,7 +57,11 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf(welcome, s.SPAURL, s.CopyURL, s.APIURL, s.AuthURL, stage.User, stage.Password, s.APIURL)
+	script, store := "bin/demo hammer", "--store "+filepath.Join(*folder, "solegate.db")
+	if s.SPAURL != usualApp {
+		script += " -app " + s.SPAURL
+	}
+	fmt.Printf(welcome, s.SPAURL, s.CopyURL, s.APIURL, s.AuthURL, stage.User, stage.Password, s.APIURL, script, stage.User, store)
 	<-ctx.Done()
 	fmt.Println("\nStopping.")
 	return s.Close()
@@ -77,8 +85,17 @@ Try this:
      access token at the bottom: steal it, and let the copy use it.
   3. Write a note, wait a minute, delete all notes: the API wants a fresh login.
   4. Ask the API without a token:  curl -i %s/api/notes
+  5. Press "Hammer the API" in the app, and watch it and this terminal: the API answers
+     429 and reports the account, the login server suspends it for a minute, and the API
+     refuses its token within a second. Then sign in again.
+  6. Do the same without a browser, in another terminal:  %[8]s
+  7. See what an operator sees, and lift it:
+       bin/solegate abuse show %[9]s %[10]s
+       bin/solegate audit list --user %[9]s %[10]s
+       bin/solegate abuse dismiss %[9]s %[10]s
 
-Ctrl-C stops it all.
+Ctrl-C stops it all. What the login server is told of accounts follows.
+
 `
 
 // build builds the app if its files are missing or older than its source.

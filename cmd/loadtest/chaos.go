@@ -6,7 +6,7 @@ import (
 )
 
 // outage is for how long something is gone that was killed.
-const outage = 2 * time.Second
+const outage = time.Second
 
 // disaster is what happens when the i-th person is about to be blocked, nil if
 // nothing does: at a third of them a server is killed, at two thirds the Redis.
@@ -34,7 +34,7 @@ func (r *replicas) loseServer(ctx context.Context) error {
 	if err := wait(ctx, outage); err != nil {
 		return err
 	}
-	server, err := r.serve(ctx, "solegate-again", lost.address)
+	server, err := r.serve(ctx, "solegate-again", lost.address, "--admin-socket", r.socket(0))
 	if err == nil {
 		lost.pid = server.cmd.Process.Pid
 	}

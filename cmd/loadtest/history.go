@@ -16,6 +16,7 @@ import (
 // it says that its data takes. 0: there is none, or it can't be read.
 type memory struct {
 	when               string
+	events             int64 // that an API holds
 	server, api, store int64
 }
 
@@ -29,6 +30,11 @@ func (r *replicas) weigh(ctx context.Context, when string) error {
 	for _, a := range r.apis {
 		u, _ := usageOf(a.pid)
 		m.api = max(m.api, u.rss)
+		state, err := r.state(ctx, a)
+		if err != nil {
+			return err
+		}
+		m.events = max(m.events, state.Events)
 	}
 	if r.redis != nil {
 		var err error

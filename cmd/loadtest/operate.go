@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -94,4 +95,36 @@ func blockBy(ctx context.Context, client *http.Client, operator endpoint, id sto
 		return b, fmt.Errorf("the operator's process: %s", text)
 	}
 	return b, json.NewDecoder(resp.Body).Decode(&b)
+}
+
+// overSockets is a client whose requests go to the socket that their context
+// names.
+func overSockets() *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		socket, _ := ctx.Value(socketKey{}).(string)
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}}
+}
+
+type socketKey struct{}
+
+// blockAt blocks a user by the operator's API of a server, and returns when it
+// had answered.
+func (r *replicas) blockAt(ctx context.Context, server int, id storage.UserID) (time.Time, error) {
+	ctx = context.WithValue(ctx, socketKey{}, r.socket(server))
+	q, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost/admin/users/"+string(id)+"/block", nil)
+	if err != nil {
+		return time.Time{}, err
+	}
+	resp, err := r.onSocket.Do(q)
+	returned := time.Now()
+	if err != nil {
+		return returned, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+		return returned, fmt.Errorf("the operator's API answered %d: %s", resp.StatusCode, text)
+	}
+	return returned, nil
 }

@@ -62,24 +62,24 @@ func (v *revocations) String() string {
 			}
 		}
 		slices.Sort(all)
-		line := fmt.Sprintf("%-44s %6d %9s %9s %9s", name, len(all), millis(all.quantile(0.5)), millis(all.quantile(0.99)), millis(all.quantile(1)))
+		line := fmt.Sprintf("%-44s %6d %9s %9s %9s", name, len(all), all.quantile(0.5), all.quantile(0.99), all.quantile(1))
 		if aims {
 			line += "  " + all.judge()
 		}
 		fmt.Fprintln(&b, line)
 	}
 	everybody := func(*refusal) bool { return true }
-	command := func(f *refusal) bool { return f.command }
-	function := func(f *refusal) bool { return !f.command }
+	by := func(w way) func(*refusal) bool { return func(f *refusal) bool { return f.way == w } }
 	refused := func(f *refusal) (time.Time, time.Time) { return f.returned, f.last() }
 	row("blocked → refused by every API", true, everybody, refused)
-	row("  by solegate user block, until it has ended", false, command, refused)
-	row("  by its function, in a process that stays", false, function, refused)
-	row("    event → lasting in the store", false, function, func(f *refusal) (time.Time, time.Time) { return f.event, f.lasting })
-	row("    lasting → the function has returned", false, function, func(f *refusal) (time.Time, time.Time) { return f.lasting, f.returned })
-	row("    lasting → read by another process", false, function, func(f *refusal) (time.Time, time.Time) { return f.lasting, f.read })
-	row("    lasting → refused by the first API", false, function, func(f *refusal) (time.Time, time.Time) { return f.lasting, f.first() })
-	row("    lasting → refused by every API", false, function, func(f *refusal) (time.Time, time.Time) { return f.lasting, f.last() })
+	row("  by solegate user block, until it has ended", false, by(byCommand), refused)
+	row("  by the operator's API", false, by(byAPI), refused)
+	row("  by a process that stays", false, by(byFunction), refused)
+	row("    event → lasting in the store", false, by(byFunction), func(f *refusal) (time.Time, time.Time) { return f.event, f.lasting })
+	row("    lasting → blocked", false, by(byFunction), func(f *refusal) (time.Time, time.Time) { return f.lasting, f.returned })
+	row("    lasting → read by another process", false, by(byFunction), func(f *refusal) (time.Time, time.Time) { return f.lasting, f.read })
+	row("    lasting → refused by the first API", false, by(byFunction), func(f *refusal) (time.Time, time.Time) { return f.lasting, f.first() })
+	row("    lasting → refused by every API", false, by(byFunction), func(f *refusal) (time.Time, time.Time) { return f.lasting, f.last() })
 	row("between two looks, at the slowest API", false, everybody, (*refusal).widest)
 	v.load(&b)
 	return b.String()
@@ -101,9 +101,9 @@ func (v *revocations) load(b *strings.Builder) {
 		fmt.Fprintf(b, "\nOf the machine: servers %s, APIs %s, Redis %s, the load %s, solegate user block %s, other programs %s\n",
 			share(u.servers), share(u.apis), share(u.store), share(u.load), share(u.commands), share(u.all-u.servers-u.apis-u.store-u.load-u.commands))
 	}
-	fmt.Fprintf(b, "\n%-28s %10s %10s %10s\n", "memory", "a server", "an API", "Redis")
+	fmt.Fprintf(b, "\n%-28s %10s %10s %10s %10s\n", "memory", "revoked", "a server", "an API", "Redis")
 	for _, m := range v.memory {
-		fmt.Fprintf(b, "%-28s %10s %10s %10s\n", m.when, mebibytes(m.server), mebibytes(m.api), mebibytes(m.store))
+		fmt.Fprintf(b, "%-28s %10d %10s %10s %10s\n", m.when, m.events, mebibytes(m.server), mebibytes(m.api), mebibytes(m.store))
 	}
 }
 
@@ -111,26 +111,35 @@ func (v *revocations) load(b *strings.Builder) {
 type times []time.Duration
 
 // quantile is what the share q of them stayed within.
-func (t times) quantile(q float64) time.Duration {
+func (t times) quantile(q float64) millis {
 	if len(t) == 0 {
-		return 0
+		return unknown
 	}
-	return t[min(int(q*float64(len(t))), len(t)-1)]
+	return millis(t[min(int(q*float64(len(t))), len(t)-1)])
 }
 
 func (t times) judge() string {
-	say := func(name string, got, want time.Duration) string {
-		text := name + " ≤ " + millis(want)
-		if got > want || len(t) == 0 {
+	say := func(name string, got, want millis) string {
+		text := fmt.Sprintf("%s ≤ %s", name, want)
+		if got > want || got == unknown {
 			text += " MISSED"
 		}
 		return text
 	}
-	return say("p50", t.quantile(0.5), aimMedian) + ", " + say("p99", t.quantile(0.99), aimP99)
+	return say("p50", t.quantile(0.5), millis(aimMedian)) + ", " + say("p99", t.quantile(0.99), millis(aimP99))
 }
 
-func millis(d time.Duration) string {
-	return fmt.Sprintf("%.4g ms", float64(d.Round(10*time.Microsecond))/1e6)
+// millis is a duration as the table has it.
+type millis time.Duration
+
+// unknown is of nothing.
+const unknown millis = -1
+
+func (d millis) String() string {
+	if d == unknown {
+		return "-"
+	}
+	return fmt.Sprintf("%.4g ms", float64(time.Duration(d).Round(10*time.Microsecond))/1e6)
 }
 
 func mebibytes(n int64) string {

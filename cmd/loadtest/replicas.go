@@ -22,12 +22,18 @@ import (
 type replicas struct {
 	*world
 	client   *http.Client
+	onSocket *http.Client // for the operator's API
 	servers  []endpoint
 	apis     []endpoint
 	operator endpoint
 	people   []someone
 	memory   []memory
 	chaos    bool
+
+	credential struct { // of the API
+		ID     string `json:"id"`
+		Secret string `json:"secret"`
+	}
 }
 
 // someone is a person who will be blocked.
@@ -57,7 +63,10 @@ func openReplicas(ctx context.Context, o options) (_ *replicas, err error) {
 	if err := w.configure(fmt.Sprintf("lifetimes:\n  access_token: %s\npassword:\n  memory: 64\n  time: 1\n", tokenLife)); err != nil {
 		return nil, err
 	}
-	r := &replicas{world: w, chaos: o.chaos, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4 * atOnce}}}
+	r := &replicas{world: w, chaos: o.chaos, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4 * atOnce}}, onSocket: overSockets()}
+	if err := r.registerAPI(ctx); err != nil {
+		return nil, err
+	}
 	if o.population > 0 {
 		if err := r.grow(ctx, o.population); err != nil {
 			return nil, err
@@ -91,7 +100,7 @@ func (r *replicas) startServers(ctx context.Context, n int) (err error) {
 				return err
 			}
 		}
-		server, err := r.serve(ctx, fmt.Sprintf("solegate-%d", i), address)
+		server, err := r.serve(ctx, fmt.Sprintf("solegate-%d", i), address, "--admin-socket", r.socket(i))
 		if err != nil {
 			return err
 		}
@@ -101,36 +110,43 @@ func (r *replicas) startServers(ctx context.Context, n int) (err error) {
 	return nil
 }
 
+// socket is where the operator's API of a server is.
+func (r *replicas) socket(server int) string {
+	return filepath.Join(r.dir, fmt.Sprintf("%d.sock", server))
+}
+
 // process is the one of a server or an API that runs now.
 func (r *replicas) process(e endpoint) *process {
 	i := slices.IndexFunc(r.processes, func(p *process) bool { return p.cmd.Process.Pid == e.pid })
 	return r.processes[i]
 }
 
-// startAPIs registers the API and starts its replicas, each with another server
-// as its first choice.
-func (r *replicas) startAPIs(ctx context.Context, n int) error {
+// registerAPI gets the credential of the API.
+func (r *replicas) registerAPI(ctx context.Context) error {
 	out, err := r.command(ctx, "", "resource", "register", "--audience", audience, "--json")
 	if err != nil {
 		return err
 	}
-	var credential struct {
-		ID     string `json:"id"`
-		Secret string `json:"secret"`
-	}
-	if err := json.Unmarshal(out, &credential); err != nil || credential.Secret == "" {
+	if err := json.Unmarshal(out, &r.credential); err != nil || r.credential.Secret == "" {
 		return errors.New("solegate resource register --json: a secret was expected")
 	}
-	for i := range n {
-		f := following{Issuer: r.issuer, Credential: credential.ID, Secret: credential.Secret}
-		for j := range r.servers {
-			f.Servers = append(f.Servers, r.servers[(i+j)%len(r.servers)].address)
+	return nil
+}
+
+// startAPIs starts n replicas of the API, each with another server as its first
+// choice.
+func (r *replicas) startAPIs(ctx context.Context, n int) error {
+	for range n {
+		number := len(r.apis)
+		f := following{Issuer: r.issuer, Credential: r.credential.ID, Secret: r.credential.Secret}
+		for i := range r.servers {
+			f.Servers = append(f.Servers, r.servers[(number+i)%len(r.servers)].address)
 		}
 		text, err := json.Marshal(f)
 		if err != nil {
 			return err
 		}
-		name := fmt.Sprintf("api-%d", i)
+		name := fmt.Sprintf("api-%d", number)
 		file := filepath.Join(r.dir, name+".json")
 		if err := os.WriteFile(file, text, 0o600); err != nil {
 			return err

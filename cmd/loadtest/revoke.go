@@ -15,21 +15,32 @@ import (
 // between two looks of whoever looks at a store from time to time.
 const (
 	blocksPerSecond = 20
-	// commandEach is which of them a process `solegate user block` blocks. To
-	// start one for each would be a load of its own; the others are blocked by
-	// a process that stays.
-	commandEach = 4
 	// atOnce bounds how many are under way.
 	atOnce = 8
 )
+
+// way is how somebody is blocked.
+type way int
+
+// To start a process for each block would be a load of
+// its own; where one stays, it is known when the event was lasting.
+const (
+	byCommand  way = iota // a process `solegate user block`
+	byAPI                 // the operator's API of one of the servers
+	byFunction            // what both of them call, in a process beside the servers
+)
+
+// ways are those of people one after the other.
+var ways = []way{byCommand, byAPI, byFunction, byFunction}
 
 // refusal is how long after the block of one person the APIs refused the
 // person's token.
 type refusal struct {
 	someone
-	command  bool      // blocked by a process of its own
+	way      way
+	server   int       // whose API it was
 	event    time.Time // when the event was about to be appended
-	lasting  time.Time // when it was in the store; of who was not blocked by a process of their own
+	lasting  time.Time // when it was in the store; known of byFunction
 	read     time.Time // when another process had read it from there
 	returned time.Time // when the command, or the function, returned
 	seen     []sight   // by each API
@@ -107,6 +118,12 @@ func measureRevocations(ctx context.Context, o options, out io.Writer) (err erro
 		return err
 	}
 	w.tell(ctx, v.refusals)
+	if o.chaos {
+		// One that begins now has nothing in memory: what it knows was kept.
+		if err := r.startAPIs(ctx, 1); err != nil {
+			return err
+		}
+	}
 	v.passed = r.askAgain(v.refusals)
 	if err := r.weigh(ctx, "at the end"); err != nil {
 		return err
@@ -141,7 +158,7 @@ func (r *replicas) blockAll(ctx context.Context) (list []refusal, err error) {
 		if strike := r.disaster(i); strike != nil {
 			disasters <- strike
 		}
-		list[i] = refusal{someone: p, command: i%commandEach == 0}
+		list[i] = refusal{someone: p, way: ways[i%len(ways)], server: i / len(ways) % len(r.servers)}
 		turns <- struct{}{}
 		work.Go(func() {
 			defer func() { <-turns }()
@@ -175,6 +192,7 @@ func (r *replicas) block(ctx context.Context, f *refusal) error {
 		if !r.chaos || wait(ctx, retryEvery) != nil {
 			return err
 		}
+		f.server = (f.server + 1) % len(r.servers)
 	}
 	f.seen = make([]sight, len(r.apis))
 	return each(len(r.apis), len(r.apis), func(i int) (err error) {
@@ -185,9 +203,14 @@ func (r *replicas) block(ctx context.Context, f *refusal) error {
 
 // blockOnce blocks one person.
 func (r *replicas) blockOnce(ctx context.Context, f *refusal) error {
-	if f.command {
+	switch f.way {
+	case byCommand:
 		_, err := r.command(ctx, "", "user", "block", f.name)
 		f.returned = time.Now()
+		return err
+	case byAPI:
+		var err error
+		f.returned, err = r.blockAt(ctx, f.server, f.id)
 		return err
 	}
 	b, err := blockBy(ctx, r.client, r.operator, f.id)
@@ -203,7 +226,7 @@ const retryEvery = 100 * time.Millisecond
 const longest = 30 * time.Second
 
 // askAgain asks every API with the token of everybody who was blocked, and
-// returns how many did not say that it was revoked.
+// returns how often it was not said that it was revoked.
 func (r *replicas) askAgain(list []refusal) (passed int) {
 	for _, api := range r.apis {
 		c := newConn(api.address)

@@ -22,11 +22,12 @@ func TestRevocations(t *testing.T) {
 	for _, test := range []struct {
 		args string
 		all  string // how many are refused everywhere
+		held string // how many revocations an API holds at the end
 	}{
-		{"--revocations 5 --servers 1 --apis 2", "5"},
-		{"--revocations 9 --servers 2 --apis 2 --chaos", "9"},
-		{"--revocations 9 --servers 2 --apis 2 --chaos --store redis", "9"},
-		{"--revocations 5 --servers 1 --apis 1 --population 3000", "5"},
+		{"--revocations 5 --servers 1 --apis 2", "5", "5"},
+		{"--revocations 9 --servers 2 --apis 2 --chaos", "9", "9"},
+		{"--revocations 9 --servers 2 --apis 2 --chaos --store redis", "9", "9"},
+		{"--revocations 5 --servers 1 --apis 1 --population 3000", "5", "3005"},
 	} {
 		var stdout, stderr bytes.Buffer
 		code := run(t.Context(), append(small, strings.Fields(test.args)...), strings.NewReader(""), &stdout, &stderr)
@@ -35,8 +36,8 @@ func TestRevocations(t *testing.T) {
 		}
 		for _, line := range []string{
 			`(?m)^blocked → refused by every API +` + test.all + ` .*p50 ≤ 100 ms.*, p99 ≤ 1000 ms`,
-			`(?m)^  by solegate user block, until it has ended +[1-9]`, `(?m)^    lasting → refused by every API +[1-9]`,
-			`(?m)^refresh with rotation +[1-9]`, `(?m)^request at an API +[1-9][0-9]* .* 0$`,
+			`(?m)^  by solegate user block, until it has ended +[1-9]`, `(?m)^  by the operator's API +[1-9]`, `(?m)^    lasting → refused by every API +[1-9]`,
+			`(?m)^at the end +` + test.held + ` `, `(?m)^refresh with rotation +[1-9]`, `(?m)^request at an API +[1-9][0-9]* .* 0$`,
 		} {
 			if !regexp.MustCompile(line).Match(stdout.Bytes()) {
 				t.Errorf("%s: no line like %s in\n%s", test.args, line, &stdout)
@@ -59,18 +60,19 @@ func TestRevocationsTable(t *testing.T) {
 	}
 	later := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
 	v := &revocations{o: options{servers: 3, apis: 2}, refusals: []refusal{
-		{command: true, event: start, read: later(20), returned: later(60), seen: at(30, 55)},
-		{event: start, lasting: later(2), read: later(12), returned: later(10), seen: at(30, 60)},
-		{event: start, lasting: later(4), read: later(54), returned: later(20), seen: at(1300, 50)},
+		{way: byCommand, event: start, read: later(20), returned: later(60), seen: at(30, 55)},
+		{way: byFunction, event: start, lasting: later(2), read: later(12), returned: later(10), seen: at(30, 60)},
+		{way: byFunction, event: start, lasting: later(4), read: later(54), returned: later(20), seen: at(1300, 50)},
 		{err: errors.New("not refused")},
-	}, memory: []memory{{"at the end", 3 << 20, 1 << 20, 0}}}
+	}, memory: []memory{{"at the end", 3, 3 << 20, 1 << 20, 0}}}
 	v.carried = carried{result{name: "refresh with rotation", operations: 10, elapsed: 2 * time.Second, errors: 1, first: errors.New("answered 503")}, result{name: "request at an API"}}
 	const want = `                                             people       p50       p99       max  aim
 blocked → refused by every API                    3     50 ms   1280 ms   1280 ms  p50 ≤ 100 ms, p99 ≤ 1000 ms MISSED
   by solegate user block, until it has ended      1      0 ms      0 ms      0 ms
-  by its function, in a process that stays        2   1280 ms   1280 ms   1280 ms
+  by the operator's API                           0         -         -         -
+  by a process that stays                         2   1280 ms   1280 ms   1280 ms
     event → lasting in the store                  2      4 ms      4 ms      4 ms
-    lasting → the function has returned           2     16 ms     16 ms     16 ms
+    lasting → blocked                             2     16 ms     16 ms     16 ms
     lasting → read by another process             2     50 ms     50 ms     50 ms
     lasting → refused by the first API            2     46 ms     46 ms     46 ms
     lasting → refused by every API                2   1296 ms   1296 ms   1296 ms
@@ -81,8 +83,8 @@ refresh with rotation                10         5         -         -       1
   an error: answered 503
 request at an API                     0         0         -         -       0
 
-memory                         a server     an API      Redis
-at the end                      3.0 MiB    1.0 MiB          -
+memory                          revoked   a server     an API      Redis
+at the end                            3    3.0 MiB    1.0 MiB          -
 `
 	if diff := cmp.Diff(want, v.String()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

@@ -119,9 +119,10 @@ func (w *world) configure(more string) error {
 		"\ndevelopment: true\nmaster_key_file: "+filepath.Join(w.dir, "master.key")+"\nstore: "+w.store()+"\n"+more), 0o600)
 }
 
-// serve starts a server and waits until it is ready.
-func (w *world) serve(ctx context.Context, name, address string) (*process, error) {
-	server, err := start(exec.Command(w.program, "serve", "--config", w.config, "--listen", address), w.dir, name, address)
+// serve starts a server, with more flags, and waits until it is ready.
+func (w *world) serve(ctx context.Context, name, address string, more ...string) (*process, error) {
+	args := append([]string{"serve", "--config", w.config, "--listen", address}, more...)
+	server, err := start(exec.Command(w.program, args...), w.dir, name, address)
 	if err != nil {
 		return nil, err
 	}

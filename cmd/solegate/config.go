@@ -30,6 +30,8 @@ type settings struct {
 	AccessTokenAlg string        `yaml:"access_token_alg" default:"ES256" doc:"How access tokens are signed: ES256, RS256 or EdDSA."`
 	FeedHeartbeat  time.Duration `yaml:"feed_heartbeat" default:"5s" doc:"How often a stream of the revocation feed on which nothing happens says so, 1s to 1m. The StaleAfter of every API must be three times as long: 30s unless it says otherwise."`
 
+	StatusList bool `yaml:"status_list" doc:"Give access tokens a status claim, some 170 characters, and serve the Token Status Lists that it names, for APIs whose library reads them: keys/verify/README.md. The same at all servers."`
+
 	Lifetimes struct {
 		AccessToken  time.Duration `yaml:"access_token" default:"5m" doc:"Life of an access token, at most 1h. An API that verifies locally accepts a token for so long."`
 		IDToken      time.Duration `yaml:"id_token" default:"5m" doc:"Life of an ID token, at most 1h."`

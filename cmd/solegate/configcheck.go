@@ -60,7 +60,7 @@ func (a *app) config() *cobra.Command {
 				if l.field.Tag.Get("secret") != "" && value != "" {
 					value = "(hidden)"
 				}
-				if l.name == "store" {
+				if l.name == "store" || l.name == "guard.limits_store" && value != "" {
 					value = shown(value)
 				}
 				list = append(list, row{l.name, value, c.origin[l.name]})
@@ -103,6 +103,7 @@ func (c *configuration) authz() authz.Config {
 		BindLoginToAddress: c.Login.BindAddress,
 		TrustedProxies:     c.TrustedProxies,
 		LogoutNetworks:     c.BackchannelLogout.AllowNetworks,
+		StatusList:         c.StatusList,
 		Admin:              c.Admin.Enabled,
 		AdminMaxAge:        c.Admin.MaxAge,
 		SuspendedNotice:    c.Abuse.Notice,

@@ -30,6 +30,16 @@ type guardSettings struct {
 	Routes []string `yaml:"routes" flag:"route" doc:"What there is and the scopes it takes, with spaces between, such as 'GET /orders=orders:read'; and max_age=1m or acr=NAME for a fresh login. What no route names is refused. The flag may stand several times."`
 	Public []string `yaml:"public" flag:"public" doc:"Routes for everybody, without any check, such as 'GET /health'. The flag may stand several times."`
 
+	Credential credentialSettings `yaml:"credential"`
+	Feed       bool               `yaml:"feed" default:"true" doc:"With a credential, follow the issuer's revocation feed: what was revoked is refused within a second, and what is open is closed."`
+	StaleAfter time.Duration      `yaml:"stale_after" default:"30s" doc:"How long there may be no word from the issuer before when_stale applies: 10s to 10m."`
+	WhenStale  string             `yaml:"when_stale" default:"refuse" doc:"What happens to requests then: refuse (503), continue (they pass, with an alarm) or introspect (the issuer is asked about each token)."`
+	Reports    bool               `yaml:"reports" default:"true" doc:"With a credential, tell the issuer which accounts go beyond a limit."`
+
+	Limits         []string `yaml:"limits" flag:"limit" doc:"How much an account may ask for: [route] account, client or account-client, requests/time, and if need be burst and name: 'account 100/1m burst 50' or 'GET /orders account 10/1s'. The flag may stand several times."`
+	LimitsAccounts int      `yaml:"limits_accounts" default:"1000000" doc:"For how many accounts at a time there is room, 16 to 48 bytes for each. More than that share a few limits."`
+	LimitsStore    string   `yaml:"limits_store" doc:"A Redis in which several guards count together, as in store: redis://, redis+sentinel:// or redis+cluster://; the password belongs into a file, ?password_file=. Without it each counts for itself, and when it is away, too."`
+
 	Origins          []string      `yaml:"origins" doc:"Web origins whose pages may call. With it the guard speaks CORS, without it the API may."`
 	RequiredHeader   string        `yaml:"required_header" doc:"A header that each request must have, such as X-Requested-With."`
 	PublicURL        string        `yaml:"public_url" doc:"How the public reaches the API, for DPoP; the audience's host if it is an https URL."`
@@ -37,7 +47,16 @@ type guardSettings struct {
 	DPoPNonceKeyFile string        `yaml:"dpop_nonce_key_file" doc:"File with 32 random bytes in hexadecimal or base64, the same for all replicas, as solegate key generate-master makes them (but not those of the server): each proof then needs a nonce."`
 	PassAuth         bool          `yaml:"pass_authorization" doc:"Leave Authorization and DPoP in what the API gets."`
 	Timeout          time.Duration `yaml:"timeout" default:"1m" doc:"How long the API may take until it begins to answer, and a client may pause in the middle."`
-	HealthListen     string        `yaml:"health_listen" doc:"Address and port for /livez and /readyz, by plain HTTP; none if empty."`
+	HealthListen     string        `yaml:"health_listen" doc:"Address and port for /livez, /readyz and /metrics, by plain HTTP; none if empty."`
+}
+
+// credentialSettings are how the guard proves to the issuer that it is a
+// registered resource server. No secret is in them.
+type credentialSettings struct {
+	ID         string `yaml:"id" doc:"The resource server's identifier, which solegate resource register prints. With it the guard follows the feed and sends reports."`
+	SecretFile string `yaml:"secret_file" doc:"File with the resource server's secret and nothing else."`
+	KeyFile    string `yaml:"key_file" doc:"In place of a secret, the file with the private key (PEM) whose public half is registered: no secret is ever sent."`
+	KeyID      string `yaml:"key_id" doc:"The kid of that key, if there are several in the registered key set."`
 }
 
 // serverOnly and guardOnly tell whose a setting is. What is neither is of both.
@@ -104,13 +123,18 @@ func (c *configuration) guardConfig() guard.Config {
 			c.mistakef("guard.upstream_ca", "%v", err)
 		}
 	}
+	c.resourceServer(&config.Verify)
+	limits := c.limits(&config)
 	for _, p := range config.Problems() {
+		var i int
 		switch {
 		case p.Field == "Routes" && len(g.Routes)+len(g.Public) > 0: // each has its own mistake
 		case strings.HasPrefix(p.Field, "Routes["):
-			var i int
 			fmt.Sscanf(p.Field, "Routes[%d]", &i)
 			c.mistakef(names[i], "%s", p.Text)
+		case strings.HasPrefix(p.Field, "Limits["):
+			fmt.Sscanf(p.Field, "Limits[%d]", &i)
+			c.mistakef(limits[i], "%s", p.Text)
 		case p.Field == "Verify":
 			setting, text := verifySetting(p.Text)
 			c.mistakef(setting, "%s", text)

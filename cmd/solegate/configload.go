@@ -82,7 +82,7 @@ func settingFlags(cmd *cobra.Command, want func(leaf) bool, only ...string) {
 		name, doc := l.flag(), l.field.Tag.Get("doc")
 		switch {
 		case l.field.Type.Kind() == reflect.Bool:
-			f.Bool(name, false, doc)
+			f.Bool(name, l.field.Tag.Get("default") == "true", doc)
 		case l.field.Tag.Get("flag") != "":
 			f.StringArray(name, nil, doc)
 		default:

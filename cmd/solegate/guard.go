@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -12,12 +11,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/solegate/solegate/keys/verify/guard"
+	"github.com/solegate/solegate/storage/redis"
 )
 
 func (a *app) guard() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "guard", Short: "Guard an API that is not written in Go", Args: cobra.NoArgs,
 		Long: "Guard an API that is not written in Go: check each request's token, its proof, origin and\nscopes, and pass on the good ones with the identity in headers, or answer a proxy that asks.\n\n" +
+			"With a credential (solegate resource register) what was revoked is refused at once, and\nwho goes beyond a limit is reported to the issuer.\n\n" +
 			"The API must listen where nobody else can reach it: on loopback or in a private network.",
 		Example: "  solegate guard --issuer https://login.example.com --audience https://api.example.com \\\n" +
 			"    --upstream http://127.0.0.1:3000 --listen 127.0.0.1:8443 --route 'GET /orders=orders:read'",
@@ -54,6 +55,19 @@ func (a *app) runGuard(ctx context.Context, c *configuration) error {
 	defer stop()
 	config := c.guardConfig()
 	config.Verify.Log = log
+	c.warnOpen(log)
+	if c.Guard.LimitsStore != "" {
+		limiter, err := redis.NewLimiter(c.Guard.LimitsStore)
+		if err != nil {
+			return err
+		}
+		defer limiter.Close()
+		// Nothing waits for it, so nothing has to be refused for it.
+		if err := limiter.Ping(ctx); err != nil {
+			log.Error("the limits can't be shared; each guard goes on with its own until it can", "limits_store", shown(c.Guard.LimitsStore), "error", err)
+		}
+		config.Verify.Limits.Shared = charges{limiter}
+	}
 	g, err := guard.New(background, config)
 	if err != nil {
 		return err
@@ -90,7 +104,7 @@ func (a *app) runGuard(ctx context.Context, c *configuration) error {
 	if c.Guard.Upstream == "" {
 		where = slog.String("forward_auth", c.Guard.ForwardAuth)
 	}
-	log.Info("guarding", "issuer", c.Issuer, "audience", c.Guard.Audience, "listen", listener.Addr().String(), "tls", secure, "routes", len(config.Routes), where)
+	log.Info("guarding", "issuer", c.Issuer, "audience", c.Guard.Audience, "listen", listener.Addr().String(), "tls", secure, "routes", len(config.Routes), "limits", len(config.Limits), "feed", config.Verify.Feed != nil, where)
 	if openToAll(c.Guard.Upstream) {
 		log.Warn("the upstream is at a public address: who reaches it there gets by the guard; let it listen on loopback or in a private network", "upstream", c.Guard.Upstream)
 	}
@@ -108,6 +122,11 @@ func (a *app) runGuard(ctx context.Context, c *configuration) error {
 		}
 		cancel()
 	}
+	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	if err := g.Close(deadline); err != nil {
+		log.Warn("reports of the last moments are lost", "error", err)
+	}
 	if errors.Is(err, http.ErrServerClosed) {
 		err = nil
 	}
@@ -121,21 +140,6 @@ func newWeb(h http.Handler, log *slog.Logger) *http.Server {
 		MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-}
-
-// health answers /livez, and /readyz with 503 while no token can be checked and
-// when it is about to stop.
-func health(g *guard.Guard, running context.Context) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if g.Ready() != nil || running.Err() != nil {
-			http.Error(w, "not ready", http.StatusServiceUnavailable)
-			return
-		}
-		io.WriteString(w, "ok\n")
-	})
-	return mux
 }
 
 // openToAll reports whether an upstream is named by a public address.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -13,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,43 +20,85 @@ import (
 	"github.com/solegate/solegate/keys/verify/verifytest"
 )
 
+// guarding is a running solegate guard.
+type guarding struct {
+	address, health string
+	log             *logged
+	stop            func() // and wait until it has ended
+}
+
+// logged is a log to look at.
+type logged struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 // startGuard runs solegate guard with arguments and returns its address, once
-// it is ready. It stops with the test, and must then end well.
+// it answers. It stops with the test, and must then end well.
 func startGuard(t *testing.T, args ...string) (address string) {
 	t.Helper()
-	address = "127.0.0.1:" + freePort(t)
-	health := "127.0.0.1:" + freePort(t)
+	return runGuard(t, args...).address
+}
+
+func runGuard(t *testing.T, args ...string) *guarding {
+	t.Helper()
+	g := &guarding{address: "127.0.0.1:" + freePort(t), health: "http://127.0.0.1:" + freePort(t), log: &logged{}}
 	ctx, cancel := context.WithCancel(context.Background())
-	var stderr bytes.Buffer
-	a := &app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: &stderr}
+	a := &app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: g.log}
 	root := a.root()
-	root.SetArgs(append([]string{"guard", "--development", "--listen", address, "--health-listen", health}, args...))
+	root.SetArgs(append([]string{"guard", "--development", "--listen", g.address, "--health-listen", strings.TrimPrefix(g.health, "http://")}, args...))
 	done := make(chan error, 1)
 	go func() {
 		done <- root.ExecuteContext(ctx)
 		close(done)
 	}()
-	t.Cleanup(func() {
+	g.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
-			t.Errorf("the guard ended with %v\n%s", err, stderr.String())
+			t.Errorf("the guard ended with %v\n%s", err, g.log)
 		}
 	})
+	t.Cleanup(g.stop)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for {
 		select {
 		case err := <-done:
-			t.Fatalf("the guard stopped: %v\n%s", err, stderr.String())
+			t.Fatalf("the guard stopped: %v\n%s", err, g.log)
 		case <-time.After(20 * time.Millisecond):
-			resp, err := client.Get("http://" + health + "/readyz")
-			if err == nil {
+			if resp, err := client.Get(g.health + "/livez"); err == nil {
 				resp.Body.Close()
-				if resp.StatusCode == 200 {
-					return address
-				}
+				return g
 			}
 		}
 	}
+}
+
+// get returns what is beside the API: /readyz and /metrics.
+func (g *guarding) get(t *testing.T, path string) (status int, body string) {
+	t.Helper()
+	return askGuard(t, http.DefaultClient, g.health+path, "")
+}
+
+// secretFile writes a secret into a file.
+func secretFile(t *testing.T, secret string) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte(secret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // whoAmI is an API that says who it thinks is asking, and counts.
@@ -64,6 +106,11 @@ func whoAmI(t *testing.T) (address string, asked *atomic.Int64) {
 	asked = new(atomic.Int64)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
+		if r.URL.Path == "/files/forbidden" {
+			w.WriteHeader(http.StatusForbidden)
+			io.WriteString(w, "forbidden by the API")
+			return
+		}
 		fmt.Fprintf(w, "%s|%s|%s|%s", r.Header.Get("X-Solegate-Client"), r.Header.Get("X-Solegate-Scope"), r.Header.Get("Authorization"), r.RequestURI)
 	}))
 	t.Cleanup(server.Close)
@@ -232,6 +279,11 @@ func TestGuardInREADME(t *testing.T) {
 	if err := os.WriteFile("guard.yaml", []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	for _, name := range []string{"api.secret", "redis.secret"} {
+		if err := os.WriteFile(name, []byte("secret\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	checks := [][]string{{"--config", "guard.yaml"}}
 	for _, block := range strings.Split(section, "```\n") {
 		if command, ok := strings.CutPrefix(block, "solegate guard "); ok {
@@ -246,8 +298,8 @@ func TestGuardInREADME(t *testing.T) {
 			checks = append(checks, args)
 		}
 	}
-	if len(checks) != 3 {
-		t.Fatalf("%d commands and files, 3 expected", len(checks))
+	if len(checks) != 4 {
+		t.Fatalf("%d commands and files, 4 expected", len(checks))
 	}
 	for _, args := range checks {
 		root := (&app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard}).root()

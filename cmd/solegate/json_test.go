@@ -137,6 +137,9 @@ func TestJSONInREADME(t *testing.T) {
 	run("user show", "", "", "alice")
 	run("user list", "", "")
 	run("user unblock", "", "", "alice")
+	signIn(t, "solegate.db", "alice", "s1", "spa", "Browser/1.0")
+	run("user sessions", "", "", "alice")
+	run("user end-session", "", "", "alice", string(userNamed(t, "solegate.db", "alice").ID)+".s1")
 	run("user revoke", "", "", "alice")
 	run("user set-password", secret, "", "alice")
 	if err := misuse(t.Context(), "solegate.db", abuse.Policy{Rules: []abuse.Rule{{Name: "r", Count: 3, Within: time.Hour, Action: abuse.Tell}, {Name: "s", Count: 9, Within: time.Hour, Action: abuse.Suspend}}}, "alice", 5); err != nil {
@@ -150,6 +153,7 @@ func TestJSONInREADME(t *testing.T) {
 	run("key revoke", "", "", key)
 	run("key reseal", "", "")
 	run("key generate-master", "", "")
+	run("token status", "no token", "")
 	run("config check", "", "")
 	run("config show", "", "")
 	run("revoke", "", "", "--all")

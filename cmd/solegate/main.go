@@ -76,7 +76,7 @@ func (a *app) root() *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.String("config", "", "the configuration file (default solegate.yaml, if there is one)")
 	flags.BoolVar(&a.json, "json", false, "answer in JSON")
-	root.AddCommand(a.serve(), a.guard(), a.config(), a.client(), a.resource(), a.user(), a.abuse(), a.key(), a.revoke(), a.audit(), a.store(), a.backup(), a.restore(), a.healthcheck(), a.version())
+	root.AddCommand(a.serve(), a.guard(), a.config(), a.client(), a.resource(), a.user(), a.abuse(), a.key(), a.token(), a.revoke(), a.audit(), a.store(), a.backup(), a.restore(), a.healthcheck(), a.version())
 	usageArgs(root)
 	return root
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/creack/pty"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/solegate/solegate/authz/authztest"
 	"github.com/solegate/solegate/storage/redis/redistest"
 )
 
@@ -45,7 +46,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("REDIS", fmt.Sprintf("redis://%s?prefix=script%d:", redis.Addr, scripts.Add(1)))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor, "exits": exits, "capture": capture, "misuse": misuses, "sql": statement},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor, "exits": exits, "capture": capture, "misuse": misuses, "signedin": signedIn, "rule": rule, "sql": statement, "takentoken": takenToken(t)},
 	})
 }
 
@@ -103,6 +104,18 @@ func freePort(t *testing.T) string {
 	defer l.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	return port
+}
+
+// takenToken signs a user in to the client spa with the tests' password, and writes
+// the access token to a file: takentoken ISSUER USER FILE
+func takenToken(t *testing.T) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg || len(args) != 3 {
+			ts.Fatalf("usage: takentoken ISSUER USER FILE")
+		}
+		s := &authztest.Server{TB: t, URL: args[0], Address: args[0]}
+		ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(s.SignIn(args[1], "scope", "openid offline_access").AccessToken+"\n"), 0o600))
+	}
 }
 
 // waitFor waits until an address answers with 200, and prints the body.

@@ -100,8 +100,8 @@ func TestForwardAuthBehindNginx(t *testing.T) {
 	if err := os.WriteFile(key, []byte(strings.Repeat("0f", 32)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	guard := startGuard(t, "--issuer", issuer.URL, "--audience", audience, "--forward-auth", "x-original", "--dpop-nonce-key-file", key,
-		"--route", "GET /orders=orders:read", "--route", "GET /files/=orders:read", "--route", "GET /admin=admin", "--public", "GET /health")
+	guard := startGuard(t, "--issuer", issuer.URL, "--audience", audience, "--forward-auth", "x-original", "--dpop-nonce-key-file", key, "--limit", "GET /count account 2/1h",
+		"--route", "GET /orders=orders:read", "--route", "GET /files/=orders:read", "--route", "GET /admin=admin", "--route", "GET /count", "--public", "GET /health")
 	nginx := "http://" + startNginx(t, guard, upstream)
 	token := issuer.Token(map[string]any{"scope": "orders:read"})
 
@@ -166,5 +166,46 @@ func TestForwardAuthBehindNginx(t *testing.T) {
 	}
 	if status, _ := askGuard(t, http.DefaultClient, nginx+"/orders", bound); status != 401 {
 		t.Errorf("a bound token as Bearer: %d", status)
+	}
+
+	// Who goes beyond a limit gets what nginx could not say by itself.
+	count := func() *http.Response {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", nginx+"/count", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		return resp
+	}
+	before := asked.Load()
+	for left := range 2 {
+		if resp := count(); resp.StatusCode != 200 || !strings.HasPrefix(resp.Header.Get("RateLimit"), fmt.Sprintf(`"GET-count-account";r=%d;`, 1-left)) || resp.Header.Get("Retry-After") != "" {
+			t.Errorf("within the limit: %d %v", resp.StatusCode, resp.Header)
+		}
+	}
+	if resp := count(); resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" || resp.Header.Get("RateLimit-Policy") != `"GET-count-account";q=2;w=3600` || asked.Load() != before+2 {
+		t.Errorf("beyond the limit: %d %v; the API was asked %d times", resp.StatusCode, resp.Header, asked.Load()-before)
+	}
+	// What the API itself refuses is the API's own answer.
+	if status, body := askGuard(t, http.DefaultClient, nginx+"/files/forbidden", token); status != 403 || body != "forbidden by the API" {
+		t.Errorf("the API's own 403: %d %q", status, body)
+	}
+}
+
+// TestNotReadyBehindNginx: while nothing can be checked, that is what is said.
+func TestNotReadyBehindNginx(t *testing.T) {
+	issuer := verifytest.New(t)
+	upstream, asked := whoAmI(t)
+	guard := startGuard(t, "--issuer", issuer.URL, "--audience", "https://api.example.com", "--forward-auth", "x-original", "--route", "GET /orders",
+		"--credential-id", "nobody", "--credential-secret-file", secretFile(t, "wrong"))
+	nginx := "http://" + startNginx(t, guard, upstream)
+	if status, _ := askGuard(t, http.DefaultClient, nginx+"/orders", issuer.Token(nil)); status != 503 || asked.Load() != 0 {
+		t.Errorf("%d", status)
 	}
 }

@@ -29,7 +29,7 @@ type resourceServer struct {
 }
 
 func (a *app) resource() *cobra.Command {
-	register := &cobra.Command{Use: "register", Short: "Give an API a credential of its own, for introspection", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	register := &cobra.Command{Use: "register", Short: "Give an API a credential of its own, for the feed, introspection and reports", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		return a.begin(cmd, func(ctx context.Context, o *operator) error {
 			rs := clients.ResourceServer{CreatedAt: time.Now(), UpdatedAt: time.Now()}
 			id, err := clients.NewID(rand.Reader)
@@ -134,7 +134,7 @@ func (a *app) resource() *cobra.Command {
 		return errors.Join(a.answer(map[string]string{"id": string(rs.ID), "done": "removed"}, "Resource server %s is removed.\n", rs.ID), noted)
 	})
 	operatorFlags(register, list, show, update, rotate, disable, enable, remove)
-	return group("resource", "Give APIs a credential for introspection", register, list, show, update, rotate, disable, enable, remove)
+	return group("resource", "Give APIs a credential for the feed, introspection and reports", register, list, show, update, rotate, disable, enable, remove)
 }
 
 // updateResource stores rs in the place of what was read before.

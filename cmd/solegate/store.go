@@ -98,7 +98,9 @@ func (a *app) with(cmd *cobra.Command, ready func(*configuration) error, do func
 	if err != nil {
 		return err
 	}
-	// Who is told of an end is written down here; a server tells them.
+	// Who is told of an end is written down here; a server tells them. Places in
+	// status lists are looked for whatever this command's configuration says: the
+	// servers' may be another.
 	auditLog := audit.New(audit.Config{Log: log, Store: store, Keep: c.Audit.Keep})
 	revoker := revocation.New(revocation.Config{
 		Store: store, Audit: auditLog, TokenLife: c.Lifetimes.AccessToken, Notify: backchannel.NewQueue(store, log, time.Now),

@@ -69,7 +69,7 @@ func (a *app) user() *cobra.Command {
 	})
 	block.Flags().String("reason", "blocked by an operator", "why, for the audit log")
 	block.Flags().Duration("for", 0, "how long, such as 24h (default: until unblock)")
-	unblock := act("unblock", "Accept logins again", func(_ *cobra.Command, ctx context.Context, o *operator, u storage.User) error {
+	unblock := act("unblock", "Accept logins again: lift a block, a suspension and a throttle", func(_ *cobra.Command, ctx context.Context, o *operator, u storage.User) error {
 		return done(u, o.revoker.UnblockUser(ctx, u.ID), "no longer blocked")
 	})
 	revoke := act("revoke", "End all sessions and grants; the person may sign in again", func(_ *cobra.Command, ctx context.Context, o *operator, u storage.User) error {
@@ -78,6 +78,10 @@ func (a *app) user() *cobra.Command {
 	remove := act("remove", "Remove an account", func(_ *cobra.Command, ctx context.Context, o *operator, u storage.User) error {
 		return done(u, o.revoker.RemoveUser(ctx, u.ID), "removed")
 	})
+	sessions := act("sessions", "List the sessions of an account, from where, and for which clients", func(_ *cobra.Command, ctx context.Context, o *operator, u storage.User) error {
+		return a.userSessions(ctx, o, u)
+	})
+	endSession := a.userEndSession()
 	appoint := act("admin", "Make an operator of somebody: who may use the operator's API", func(cmd *cobra.Command, ctx context.Context, o *operator, u storage.User) error {
 		if no, _ := cmd.Flags().GetBool("remove"); no {
 			return done(u, o.revoker.SetOperator(ctx, u.ID, false), "no longer an operator")
@@ -85,8 +89,8 @@ func (a *app) user() *cobra.Command {
 		return done(u, o.revoker.SetOperator(ctx, u.ID, true), "an operator")
 	})
 	appoint.Flags().Bool("remove", false, "make an ordinary account of it again")
-	operatorFlags(add, list, show, setPassword, block, unblock, revoke, appoint, remove)
-	return group("user", "Manage accounts", add, list, show, setPassword, block, unblock, revoke, appoint, remove)
+	operatorFlags(add, list, show, setPassword, block, unblock, sessions, endSession, revoke, appoint, remove)
+	return group("user", "Manage accounts", add, list, show, setPassword, block, unblock, sessions, endSession, revoke, appoint, remove)
 }
 
 func (a *app) userAdd(cmd *cobra.Command, args []string) error {
@@ -145,28 +149,21 @@ func (a *app) userList(cmd *cobra.Command, _ []string) error {
 
 func (a *app) userShow(ctx context.Context, o *operator, u storage.User) error {
 	shown := admin.ShowUser(u, time.Now())
-	list, err := collect(func(p storage.Page) ([]storage.Session, error) { return o.store.ListSessions(ctx, u.ID, p) }, func(s storage.Session) string { return string(s.ID) })
-	if err != nil {
+	var err error
+	if shown.Sessions, err = o.sessions(ctx, u); err != nil {
 		return err
-	}
-	for _, s := range list {
-		if session, good := admin.ShowSession(s, u, time.Now()); good {
-			shown.Sessions = append(shown.Sessions, session)
-		}
 	}
 	return a.table(shown, "FIELD\tVALUE", func(row func(string, ...any)) {
 		row("name\t%s", shown.Name)
 		row("id\t%s", shown.ID)
 		row("state\t%s", shown.State)
-		if shown.Block != nil {
-			by := ""
-			if shown.Block.Rule != "" {
-				by = ", by rule " + shown.Block.Rule
-			}
-			row("block\t%s%s, since %s, until %s", shown.Block.Reason, by, when(shown.Block.At), when(shown.Block.Until))
+		if b := shown.Block; b != nil && b.Rule != "" {
+			row("suspension\tby rule %s: %s, since %s, until %s", b.Rule, plain(b.Reason), when(b.At), when(b.Until))
+		} else if b != nil {
+			row("block\t%s, since %s, until %s", plain(b.Reason), when(b.At), when(b.Until))
 		}
 		if t := shown.Throttle; t != nil {
-			row("throttle\tone login and one refresh in each %s: %s, by rule %s, since %s, until %s", t.Every, t.Reason, t.Rule, when(t.At), when(t.Until))
+			row("throttle\tby rule %s: %s, one login and one refresh in each %s, since %s, until %s", t.Rule, plain(t.Reason), t.Every, when(t.At), when(t.Until))
 		}
 		row("display name\t%s", shown.DisplayName)
 		row("email\t%s", shown.Email)
@@ -176,7 +173,7 @@ func (a *app) userShow(ctx context.Context, o *operator, u storage.User) error {
 		row("created\t%s", when(shown.CreatedAt))
 		row("updated\t%s", when(shown.UpdatedAt))
 		for _, s := range shown.Sessions {
-			row("session\t%s since %s, seen %s, from %s, %s", s.ID, when(s.AuthTime), when(s.LastSeen), s.Address, s.Browser)
+			row("session\t%s since %s, seen %s, from %s, %s", s.ID, when(s.AuthTime), when(s.LastSeen), plain(s.Address), plain(s.Browser))
 		}
 	})
 }

@@ -200,6 +200,7 @@ type LimitStats struct {
 	Limited uint64 // requests that were answered 429
 	Crowded uint64 // requests of accounts for which there was no place, see Limits.Accounts
 	Buckets int    // places in use by accounts, some of them by ones that are full again
+	Alone   bool   // Limits.Shared fails or is slow: this replica counts for itself
 }
 
 func (b *buckets) stats() (sum LimitStats) {

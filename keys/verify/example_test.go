@@ -3,6 +3,7 @@ package verify_test
 import (
 	"context"
 	"expvar"
+	"fmt"
 	"net/http"
 	"os"
 	"time"
@@ -74,4 +75,26 @@ func ExampleVerifier_Limit() {
 	if err := v.Close(ctx); err != nil { // the last reports
 		panic(err)
 	}
+}
+
+// An API with an event stream that ends with its token: when that expires, or
+// within a second of what revokes it.
+func ExampleVerifier_Watch() {
+	var v *verify.Verifier // with Config.Feed
+	news := make(chan string)
+
+	v.Require("news:read")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, stop := v.Watch(r.Context())
+		defer stop()
+		w.Header().Set("Content-Type", "text/event-stream")
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case text := <-news:
+				fmt.Fprintf(w, "data: %s\n\n", text)
+				http.NewResponseController(w).Flush()
+			}
+		}
+	}))
 }

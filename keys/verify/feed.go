@@ -118,6 +118,11 @@ type FeedState struct {
 	// Introspected counts requests that the issuer was asked about, or that
 	// took the answer of the last second.
 	Introspected uint64
+	// Watched is how many contexts of Watch are open.
+	Watched int
+	// Ended counts those that were ended for what the feed said, or because it
+	// was stale.
+	Ended uint64
 }
 
 // FeedState says how things stand with the revocation feed. It is the zero
@@ -134,10 +139,12 @@ func (v *Verifier) FeedState() FeedState {
 func (f *follower) allow(ctx context.Context, e *entry, sum [32]byte, token string) error {
 	// The version is read before the set is: what comes in between is looked
 	// for again.
-	if version := f.set.version.Load(); e.checked.Load() != version {
-		if why := f.set.names(e); why != "" {
-			f.refused.Add(1)
-			return revokedError(errors.New("the feed says: " + why))
+	if version, checked := f.set.version.Load(), e.checked.Load(); checked != version {
+		if checked == 0 || f.set.recent.concern(e.marks.Load(), checked, version) {
+			if why := f.set.names(e); why != "" {
+				f.refused.Add(1)
+				return revokedError(errors.New("the feed says: " + why))
+			}
 		}
 		e.checked.Store(version)
 	}

@@ -48,6 +48,7 @@ type follower struct {
 	born     time.Time
 	set      *revoked
 	asked    *introspector
+	watchers *watchers
 
 	whole     bool            // of run: the snapshot was read to its end
 	endpoints *issuerMetadata // of run: nil before they are known
@@ -85,6 +86,8 @@ func newFollower(c *Config, keys *keySet) *follower {
 	f.readOnce = sync.OnceFunc(func() { close(f.read) })
 	f.stale.Store(true) // what was revoked before this process began is not known
 	f.asked = newIntrospector(f)
+	f.watchers = newWatchers()
+	f.set.changed = f.touched
 	return f
 }
 
@@ -93,6 +96,9 @@ func newFollower(c *Config, keys *keySet) *follower {
 func (f *follower) start(ctx context.Context) {
 	go f.run(ctx)
 	go f.sweep(ctx)
+	if f.policy == Introspect {
+		go f.questions(ctx)
+	}
 	timer := time.NewTimer(firstRead)
 	defer timer.Stop()
 	select {
@@ -235,16 +241,27 @@ func (f *follower) complete(iat time.Time) bool {
 
 // expire makes the feed stale if it is.
 func (f *follower) expire() {
+	if !f.expired() {
+		return
+	}
+	for _, w := range f.watchers.list() {
+		f.outdated(w)
+	}
+}
+
+// expired reports whether the feed is stale, and takes note of it.
+func (f *follower) expired() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if age := time.Since(f.contact); age < f.patience { // there was word just now
 		f.timer.Reset(f.patience - age)
-		return
+		return false
 	}
 	if !f.stale.Swap(true) {
 		f.staleSince = f.config.Now()
 	}
 	f.tell()
+	return true
 }
 
 // tell tells the log that the feed is stale, once. mu is held.
@@ -296,6 +313,7 @@ func (f *follower) state() FeedState {
 		Events: f.set.count.Load(), Unknown: f.unknown.Load(), Reconnects: f.reconnects.Load(),
 		Refused: f.refused.Load(), Unchecked: f.unchecked.Load(), Passed: f.passed.Load(), Introspected: f.introspected.Load(),
 	}
+	s.Watched, s.Ended = f.watchers.stats()
 	if f.last != nil {
 		s.LastError = f.last.Error()
 	}

@@ -57,6 +57,9 @@ const (
 	maxLimit    = 64 // bytes of a name
 )
 
+// Validate returns what Limit would panic with.
+func (l Limit) Validate() error { return l.complete() }
+
 func (l *Limit) complete() error {
 	if l.Name == "" {
 		l.Name = "default"
@@ -195,11 +198,12 @@ func (v *Verifier) Limit(l Limit) func(http.Handler) http.Handler {
 	x := v.limits.add(l)
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			t := FromContext(r.Context())
+			p, _ := r.Context().Value(contextKey{}).(passed)
+			t := p.token
 			if t == nil {
 				panic("verify: Limit belongs inside of Require: there is no token")
 			}
-			backlog, ok := v.limits.take(x, t)
+			backlog, ok := v.limits.take(x, t, v.limits.time(p.at))
 			remaining, seconds := x.state(backlog)
 			x.tell(w.Header(), remaining, seconds)
 			if !ok {

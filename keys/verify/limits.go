@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -51,7 +52,9 @@ type limits struct {
 	audience string
 	shared   Shared
 	log      *slog.Logger
-	clock    func() int64 // the time of the buckets
+	start    time.Time    // when the time of the buckets began
+	clock    func() int64 // their time
+	alone    atomic.Bool  // the last charge failed
 
 	mu     sync.Mutex // guards what follows
 	byName map[string]*limit
@@ -75,7 +78,7 @@ func newLimits(c *Config, ownClock bool) *limits {
 	}
 	return &limits{
 		buckets: newBuckets(c.Limits.Accounts), audience: c.Audience, shared: c.Limits.Shared,
-		log: c.Log, clock: clock, byName: map[string]*limit{}, due: map[uint64]*due{},
+		log: c.Log, start: start, clock: clock, byName: map[string]*limit{}, due: map[uint64]*due{},
 	}
 }
 
@@ -94,9 +97,19 @@ func (s *limits) add(l Limit) *limit {
 	return x
 }
 
-func (s *limits) take(l *limit, t *Token) (backlog int64, ok bool) {
+// time is the time of the buckets when a request came, or now if that is not
+// known.
+func (s *limits) time(came time.Time) int64 {
+	if came.IsZero() {
+		return s.clock()
+	}
+	return int64(came.Sub(s.start))
+}
+
+// take takes one request out of an account's bucket at a time.
+func (s *limits) take(l *limit, t *Token, now int64) (backlog int64, ok bool) {
 	key := l.key(t, l.By)
-	backlog, ok = s.buckets.take(key, s.clock(), l.rate, &l.crowd)
+	backlog, ok = s.buckets.take(key, now, l.rate, &l.crowd)
 	if ok && s.shared != nil {
 		s.used(l, t, key)
 	}
@@ -162,7 +175,15 @@ func (s *limits) share(ctx context.Context) {
 			s.log.Info("the limits of all replicas are charged again")
 		}
 		failing = err != nil
+		s.alone.Store(failing)
 	}
+}
+
+// stats counts what was done.
+func (s *limits) stats() LimitStats {
+	sum := s.buckets.stats()
+	sum.Alone = s.alone.Load()
+	return sum
 }
 
 // charge charges what was used since the last time. It reports false if there

@@ -18,12 +18,16 @@ import (
 type revoked struct {
 	seed [16]byte
 
-	// version changes after each change of what is refused. What was checked
-	// against it and passed need not be looked up again until it changes.
+	// version goes up by one for each change of what is refused. What was
+	// checked against it and passed need not be looked up again until it
+	// changes, and then only if it is of one of the changes since.
 	version atomic.Uint64
-	count   atomic.Int64
-	all     atomic.Int64 // tokens issued at or before it are refused: Unix seconds, 0 for none
-	shards  [revokedShards]revokedShard
+	recent  recent
+	changed func([]mark) // is told what changed, afterwards; nil for nobody
+
+	count  atomic.Int64
+	all    atomic.Int64 // tokens issued at or before it are refused: Unix seconds, 0 for none
+	shards [revokedShards]revokedShard
 }
 
 const revokedShards = 64
@@ -36,6 +40,48 @@ type revokedShard struct {
 
 // mark stands for a kind and a subject.
 type mark [16]byte
+
+// everybody is the mark of a change that is about all tokens: no hash is zero.
+var everybody mark
+
+// recent are the marks of the last changes. A token that passed is compared
+// with these few, and not looked for among all: that is six places of a large
+// memory.
+type recent struct {
+	mu    sync.RWMutex // guards what follows
+	last  uint64       // version after the last change
+	marks [recentMarks]mark
+}
+
+const recentMarks = 64
+
+// add takes note of changes and returns the version after them.
+func (r *recent) add(marks []mark) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range marks {
+		r.last++
+		r.marks[r.last%recentMarks] = m
+	}
+	return r.last
+}
+
+// concern reports whether one of the changes after one version up to another
+// may be about a token.
+func (r *recent) concern(t *marks, after, upTo uint64) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if t == nil || upTo < after || r.last-after > recentMarks {
+		return true // nobody knows any more
+	}
+	for v := after + 1; v <= upTo; v++ {
+		switch r.marks[v%recentMarks] {
+		case everybody, t.user, t.client, t.session, t.grant, t.token, t.key:
+			return true
+		}
+	}
+	return false
+}
 
 // ending is what is known of one.
 type ending struct {
@@ -53,7 +99,8 @@ func newRevoked() *revoked {
 	for i := range s.shards {
 		s.shards[i].endings = map[mark]ending{}
 	}
-	s.version.Store(1) // 0 is of what was never checked
+	s.recent.last = 1 // 0 is of what was never checked
+	s.version.Store(1)
 	return s
 }
 
@@ -76,7 +123,7 @@ func (s *revoked) shard(m mark) *revokedShard { return &s.shards[m[0]%revokedSha
 // seconds, says that the last token of one has expired. Nothing that was known
 // is weakened: events may come again, and in any order.
 func (s *revoked) add(events []feed.Event, due func(feed.Event) uint32) {
-	changed := false
+	var changed []mark
 	for _, e := range events {
 		if e.Kind == feed.All {
 			for {
@@ -85,7 +132,7 @@ func (s *revoked) add(events []feed.Event, due func(feed.Event) uint32) {
 					break
 				}
 				if s.all.CompareAndSwap(before, e.NotBefore.Unix()) {
-					changed = true
+					changed = append(changed, everybody)
 					break
 				}
 			}
@@ -105,10 +152,16 @@ func (s *revoked) add(events []feed.Event, due func(feed.Event) uint32) {
 		if !known {
 			s.count.Add(1)
 		}
-		changed = changed || !known || fresh.epoch > old.epoch
+		if !known || fresh.epoch > old.epoch {
+			changed = append(changed, m)
+		}
 	}
-	if changed {
-		s.version.Add(1) // last: whoever sees it sees all of them
+	if len(changed) == 0 {
+		return
+	}
+	s.version.Store(s.recent.add(changed)) // last: whoever sees it sees all of them
+	if s.changed != nil {
+		s.changed(changed)
 	}
 }
 
@@ -144,10 +197,15 @@ func (s *revoked) find(m mark) (ending, bool) {
 // marks are those of all that a token belongs to.
 type marks struct{ user, client, session, grant, token, key mark }
 
-func (s *revoked) marks(t *Token, k *key) *marks {
+// list returns all.
+func (m *marks) list() [6]mark {
+	return [...]mark{m.user, m.client, m.session, m.grant, m.token, m.key}
+}
+
+func (s *revoked) marks(t *Token) *marks {
 	return &marks{
 		user: s.mark(feed.User, t.Subject), client: s.mark(feed.Client, t.ClientID), session: s.mark(feed.Session, t.SessionID),
-		grant: s.mark(feed.Grant, t.GrantID), token: s.mark(feed.Token, t.ID), key: s.mark(feed.Key, k.id),
+		grant: s.mark(feed.Grant, t.GrantID), token: s.mark(feed.Token, t.ID), key: s.mark(feed.Key, t.keyID),
 	}
 }
 
@@ -164,7 +222,7 @@ func (s *revoked) names(e *entry) string {
 	}
 	m := e.marks.Load()
 	if m == nil {
-		m = s.marks(t, e.key)
+		m = s.marks(t)
 		e.marks.Store(m)
 	}
 	if end, ok := s.find(m.user); ok && t.UserEpoch < end.epoch {
@@ -178,7 +236,7 @@ func (s *revoked) names(e *entry) string {
 		kind feed.Kind
 		name string
 	}{
-		{m.session, feed.Session, t.SessionID}, {m.grant, feed.Grant, t.GrantID}, {m.token, feed.Token, t.ID}, {m.key, feed.Key, e.key.id},
+		{m.session, feed.Session, t.SessionID}, {m.grant, feed.Grant, t.GrantID}, {m.token, feed.Token, t.ID}, {m.key, feed.Key, t.keyID},
 	} {
 		if _, ok := s.find(one.mark); ok {
 			return fmt.Sprintf("the %s %.100q was revoked", one.kind, one.name)

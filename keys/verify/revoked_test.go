@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"math"
+	mathrand "math/rand/v2"
 	"runtime"
 	"testing"
 	"time"
@@ -136,5 +137,87 @@ func BenchmarkMark(b *testing.B) {
 	s := newRevoked()
 	for b.Loop() {
 		s.mark(feed.Session, "usr_0123456789abcdef.ses_0123456789abcdef")
+	}
+}
+
+// TestRecentChangesAreNotMissed: a token that passed is refused after whichever
+// of few or many changes since names it, and looked for again only if one may.
+func TestRecentChangesAreNotMissed(t *testing.T) {
+	s := newRevoked()
+	token := &Token{Subject: "alice", ClientID: "spa", SessionID: "session", GrantID: "grant", ID: "one", keyID: "key"}
+	m := s.marks(token)
+	other := func(n int) (list []mark) {
+		for i := range n {
+			list = append(list, s.mark(feed.Session, fmt.Sprint(i)))
+		}
+		return list
+	}
+	for name, hit := range map[string]mark{"user": m.user, "client": m.client, "session": m.session, "grant": m.grant, "token": m.token, "key": m.key, "all": everybody} {
+		for before := range 2 * recentMarks {
+			for _, after := range []int{0, 1, recentMarks - 1, recentMarks, 2 * recentMarks} {
+				r := &recent{last: 1}
+				from := r.add(other(before))
+				r.add([]mark{hit})
+				if to := r.add(other(after)); !r.concern(m, from, to) {
+					t.Fatalf("%s: missed after %d others and before %d", name, before, after)
+				}
+			}
+		}
+	}
+	r := &recent{last: 1}
+	from := r.add(other(5))
+	if to := r.add(other(recentMarks)); r.concern(m, from, to) || r.concern(m, to, to) {
+		t.Error("it is about nobody, and looked for")
+	}
+	// One who was checked against what is newer than what is asked about.
+	if to := r.add(other(1)); !r.concern(m, to, from) || !r.concern(nil, from, to) {
+		t.Error("nobody can know, and it is not looked for")
+	}
+}
+
+// TestWatchersAreFound holds the lists of those who watch to a plain model, in
+// whatever order they come and go.
+func TestWatchersAreFound(t *testing.T) {
+	s, o := newRevoked(), newWatchers()
+	open := map[*watched]bool{}
+	for i := range 3000 {
+		if r := mathrand.IntN(100); r < 52 || len(open) == 0 {
+			w := &watched{entry: entry{token: &Token{Subject: fmt.Sprint(mathrand.IntN(5)), SessionID: fmt.Sprint(mathrand.IntN(20)), ID: fmt.Sprint(i)}}}
+			w.marks.Store(s.marks(w.entry.token))
+			o.add(w)
+			open[w] = true
+		} else {
+			for w := range open {
+				if !o.remove(w) || o.remove(w) {
+					t.Fatal("one who is there is removed once")
+				}
+				delete(open, w)
+				break
+			}
+		}
+		if i%10 != 0 {
+			continue
+		}
+		of := map[mark]int{}
+		for w := range open {
+			for _, m := range w.marks.Load().list() {
+				of[m]++
+			}
+		}
+		if len(of) != len(o.by) {
+			t.Fatalf("there are %d lists, %d are expected", len(o.by), len(of))
+		}
+		for m, n := range of {
+			found := map[*watched]bool{}
+			for _, w := range o.with([]mark{m}) {
+				found[w] = open[w]
+			}
+			if len(found) != n || len(o.with([]mark{m})) != n {
+				t.Fatalf("%d are found, %d are expected", len(found), n)
+			}
+		}
+		if n := len(o.with([]mark{{1}, everybody})); n != len(open) {
+			t.Fatalf("everybody is %d, %d are expected", n, len(open))
+		}
 	}
 }

@@ -39,6 +39,7 @@ type Token struct {
 	ClientEpoch uint64
 
 	notBefore time.Time
+	keyID     string // kid of the key that signed it
 }
 
 // HasScope reports whether the token has the scope, exactly.

@@ -16,7 +16,8 @@
 // handler to put it around, and [Verifier.Verify] only where there is no HTTP
 // request. The rest is optional: [Verifier.RequireLogin] where a login of this
 // morning is not enough, [Verifier.Limit] and [Verifier.Report] against accounts
-// that ask too much, [Verifier.CORS] when the app is on another origin than
+// that ask too much, [Verifier.Watch] to end a WebSocket with its token,
+// [Verifier.CORS] when the app is on another origin than
 // the API, [Verifier.Metadata] to tell clients where to log in (RFC 9728).
 //
 // # What is checked
@@ -104,11 +105,11 @@
 //
 // Without a feed, a token that was revoked before it expires passes until it
 // expires: its few minutes of life are the bound. With one, a request that was
-// let in goes on to its end: who serves streams or WebSockets must end them. A
-// machine that slept learns of what it missed when it wakes, up to a second
-// later. The allow-list of origins and the required
-// header (see [Config]) keep other people's pages from using a visitor's
-// browser; a program outside of a browser sends what it likes.
+// let in goes on to its end: who serves streams or WebSockets ends them when
+// [Verifier.Watch] says so. A machine that slept learns of what it missed when it
+// wakes, up to a second later. The allow-list of origins and the required header
+// (see [Config]) keep other people's pages from using a visitor's browser; a
+// program outside of a browser sends what it likes.
 //
 // The package needs the standard library and go-jose, nothing else.
 package verify
@@ -194,7 +195,7 @@ func (v *Verifier) Ready() error {
 // Verify checks an access token that came without a request. A token that is
 // bound to a key is refused: there is no proof here. The error is an [*Error].
 func (v *Verifier) Verify(ctx context.Context, token string) (*Token, error) {
-	t, err := v.token(ctx, token)
+	t, err := v.token(ctx, token, v.config.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +207,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Token, error) {
 
 // token checks an access token, whether it is bound to a key or not: the
 // caller must look at JKT.
-func (v *Verifier) token(ctx context.Context, token string) (*Token, error) {
+func (v *Verifier) token(ctx context.Context, token string, now time.Time) (*Token, error) {
 	if len(token) > maxToken {
 		return nil, refuse("the token has %d bytes, at most %d are expected", len(token), maxToken)
 	}
@@ -214,7 +215,6 @@ func (v *Verifier) token(ctx context.Context, token string) (*Token, error) {
 	if err != nil {
 		return nil, &Error{Code: "temporarily_unavailable", Description: "The issuer's keys are not known yet.", Status: http.StatusServiceUnavailable, Cause: err}
 	}
-	now := v.config.Now()
 	sum := sha256.Sum256([]byte(token))
 	e := v.seen.get(sum)
 	if e != nil && keys.byID[e.key.id] == e.key {
@@ -269,6 +269,7 @@ func (v *Verifier) check(ctx context.Context, keys *keys, token string, now time
 	case !slices.Contains(t.Audience, v.config.Audience):
 		return nil, nil, refuse("aud is %.200q, %q is expected", t.Audience, v.config.Audience)
 	}
+	t.keyID = k.id
 	return t, k, v.timely(t, now)
 }
 

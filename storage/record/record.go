@@ -24,8 +24,9 @@ import (
 const (
 	oldest         = 2 // before it identifiers said nothing of whose they are
 	sessionVersion = 2
-	grantVersion   = 3
+	grantVersion   = 4
 	wordVersion    = 3 // words are shortened from here on
+	placeVersion   = 4 // a grant may have a place in a status list from here on
 )
 
 // ErrDamaged is what decoding answers to bytes that no encoding made.
@@ -289,7 +290,13 @@ func DecodeSession(id storage.SessionID, b []byte) (s storage.Session, err error
 // RevokedFor.
 func EncodeGrant(g storage.Grant) []byte {
 	e := &encoder{make([]byte, 0, 512)}
-	e.b = binary.AppendUvarint(e.b, grantVersion)
+	version := uint64(grantVersion)
+	if g.Status == (storage.Place{}) {
+		// Nothing that the version before does not know: a server of that one
+		// beside this reads it, too.
+		version = placeVersion - 1
+	}
+	e.b = binary.AppendUvarint(e.b, version)
 	e.time(g.CreatedAt)
 	e.packed(string(g.Client), idEncoding)
 	e.words(g.Scope)
@@ -303,6 +310,10 @@ func EncodeGrant(g storage.Grant) []byte {
 	e.text(g.Nonce)
 	e.since(g.CreatedAt, g.CodeExpires)
 	e.b = binary.AppendUvarint(e.b, g.Epoch)
+	if version >= placeVersion {
+		e.packed(g.Status.List, b64)
+		e.b = binary.AppendUvarint(e.b, uint64(g.Status.Index))
+	}
 	return e.b
 }
 
@@ -325,5 +336,12 @@ func DecodeGrant(id storage.GrantID, b []byte) (g storage.Grant, err error) {
 	g.Nonce = d.text()
 	g.CodeExpires = d.since(g.CreatedAt)
 	g.Epoch = d.uvarint()
+	if d.v >= placeVersion {
+		g.Status.List = d.packed(b64)
+		index := d.uvarint()
+		if g.Status.Index = uint32(index); uint64(g.Status.Index) != index {
+			d.fail()
+		}
+	}
 	return g, d.end()
 }

@@ -26,6 +26,12 @@ func TestCodec(t *testing.T) {
 	if got, err := DecodeGrant("u.s.g", EncodeGrant(g)); err != nil || !cmp.Equal(got, g) {
 		t.Errorf("grant: %v\n%s", err, cmp.Diff(g, got))
 	}
+	for _, place := range []storage.Place{{List: "AAECAwQFBgcICQoL", Index: 1 << 17}, {List: "of a later server", Index: 1<<32 - 1}, {Index: 1}, {List: "A"}} {
+		g.Status = place
+		if got, err := DecodeGrant("u.s.g", EncodeGrant(g)); err != nil || !cmp.Equal(got, g) {
+			t.Errorf("grant with place %+v: %v\n%s", place, err, cmp.Diff(g, got))
+		}
+	}
 	if got, err := DecodeGrant("u.s.g", EncodeGrant(storage.Grant{})); err != nil || !cmp.Equal(got, storage.Grant{ID: "u.s.g", User: "u", Session: "u.s"}) {
 		t.Errorf("empty grant: %v", err)
 	}
@@ -61,6 +67,20 @@ func TestOlderGrant(t *testing.T) {
 	}
 	if again, err := DecodeGrant("u.s.g", newer); err != nil || !cmp.Equal(again, want) {
 		t.Errorf("as it is written now: %v\n%s", err, cmp.Diff(want, again))
+	}
+}
+
+// TestPlaceIsTiny: and a grant that has none is written as it was before there
+// were places.
+func TestPlaceIsTiny(t *testing.T) {
+	_, g := sample()
+	without := EncodeGrant(g)
+	if without[0] != placeVersion-1 {
+		t.Errorf("a grant without a place is of version %d", without[0])
+	}
+	g.Status = storage.Place{List: "AAECAwQFBgcICQoL", Index: 1<<18 - 1}
+	if n := len(EncodeGrant(g)) - len(without); n > 17 {
+		t.Errorf("a place takes %d bytes", n)
 	}
 }
 
@@ -116,6 +136,8 @@ func TestThumbprint(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	s, g := sample()
 	f.Add(EncodeSession(s))
+	f.Add(EncodeGrant(g))
+	g.Status = storage.Place{List: "AAECAwQFBgcICQoL", Index: 5}
 	f.Add(EncodeGrant(g))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		// What is read is what its encoding says, and nothing makes it panic.

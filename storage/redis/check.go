@@ -54,7 +54,7 @@ func (s *Store) checkKey(ctx context.Context, node *redis.Client, key string, pr
 	begins := func(kinds ...string) bool {
 		return slices.ContainsFunc(kinds, func(k string) bool { return strings.HasPrefix(name, k) })
 	}
-	wanted, ends := "string", begins("s{", "g{", "i{", "k{", "t{", "w{", "x{", "{l}", "{k}") || name == "{r}ready"
+	wanted, ends := "string", begins("s{", "g{", "i{", "k{", "q{", "t{", "w{", "x{", "{l}", "{k}") || name == "{r}ready"
 	switch {
 	case name == "{r}clients" || name == "{r}apis" || name == "{l}due" || begins("o{", "i{", "{k}"):
 		wanted = "zset"
@@ -107,7 +107,7 @@ func (s *Store) checkKey(ctx context.Context, node *redis.Client, key string, pr
 		_, err = decodeResourceServer(value)
 	case name == "{r}ring":
 		_, err = decodeVersioned("key ring", value, &storage.KeyRing{})
-	case name == "{r}format" || name == "{r}ready" || begins("t{", "w{", "x{"):
+	case name == "{r}format" || name == "{r}ready" || begins("q{", "t{", "w{", "x{"):
 	case strings.HasPrefix(name, "u{"):
 		var u storage.User
 		if u, err = decodeUser(value); err != nil {

@@ -18,21 +18,35 @@ import (
 // in the same order, so that Redis keeps their names once for a hundred
 // entries: i the ID, k the kind, s the subject, e the epoch, b not before and u
 // until in nanoseconds, r the reason, a the audiences as JSON or nothing, l how
-// long it is needed from when it is appended, in milliseconds.
-const eventFields = 9
+// long it is needed from when it is appended, in milliseconds. Those that have
+// places in status lists have them as JSON in p, after all others: an event
+// without any is what it was before there were lists.
+const (
+	eventFields = 9
+	eventValues = eventFields + 1 // that the script takes
+)
 
 func appendEvent(args []any, e storage.Event, now time.Time) ([]any, error) {
-	audiences := ""
-	if len(e.Audiences) > 0 {
-		text, err := json.Marshal(e.Audiences)
-		if err != nil {
-			return nil, err
-		}
-		audiences = string(text)
+	audiences, err := listText(e.Audiences)
+	if err != nil {
+		return nil, err
+	}
+	places, err := listText(e.Status)
+	if err != nil {
+		return nil, err
 	}
 	life := e.Until.Sub(now) + clockMargin
 	return append(args, e.ID, string(e.Kind), e.Subject, strconv.FormatUint(e.Epoch, 10), record.Nanos(e.NotBefore), record.Nanos(e.Until),
-		e.Reason, audiences, life.Milliseconds()), nil
+		e.Reason, audiences, life.Milliseconds(), places), nil
+}
+
+// listText is a list as JSON, or nothing for an empty one.
+func listText[E any](list []E) (string, error) {
+	if len(list) == 0 {
+		return "", nil
+	}
+	text, err := json.Marshal(list)
+	return string(text), err
 }
 
 func decodeEvent(m redis.XMessage) (storage.Event, error) {
@@ -53,10 +67,15 @@ func decodeEvent(m redis.XMessage) (storage.Event, error) {
 	if a := text("a"); a != "" {
 		faults = append(faults, json.Unmarshal([]byte(a), &e.Audiences))
 	}
+	fields := eventFields
+	if p := text("p"); p != "" {
+		fields++
+		faults = append(faults, json.Unmarshal([]byte(p), &e.Status))
+	}
 	e.Cursor, err = cursorOf(m.ID, e.ID)
 	faults = append(faults, err)
 	for _, err := range faults {
-		if err != nil || len(m.Values) != eventFields {
+		if err != nil || len(m.Values) != fields {
 			return storage.Event{}, damaged("event "+m.ID, record.ErrDamaged)
 		}
 	}
@@ -100,7 +119,7 @@ func (s *Store) AppendEvents(ctx context.Context, list []storage.Event, now time
 	if len(list) == 0 {
 		return s.begin(ctx)
 	}
-	args := make([]any, 1, 1+eventFields*len(list))
+	args := make([]any, 1, 1+eventValues*len(list))
 	args[0] = record.Nanos(now.Add(-clockMargin))
 	for _, e := range list {
 		var err error

@@ -77,11 +77,14 @@ func (s *Store) Rotate(ctx context.Context, r storage.Rotation) error {
 	args = binary.BigEndian.AppendUint64(args, r.From)
 	args = appendTime(args, r.At.Add(-r.Grace))
 	args = appendTime(args, r.IdleExpires)
-	w := write{script: rotateScript, keys: []string{s.grantKey(r.Grant), s.onlyKey(r.Grant.User())}, args: []any{args, storage.ReasonRefreshReuse, ""}, repeat: harmless, lasting: true}
+	w := write{script: rotateScript, keys: []string{s.grantKey(r.Grant)}, args: []any{args, storage.ReasonRefreshReuse, ""}, repeat: harmless, lasting: true}
 	if r.Keep {
 		w.args[2] = "1"
 	}
 	if !r.OnlyUntil.IsZero() {
+		// Named only here: while its slot moves, a script that names a key that
+		// is not there must wait until it has moved.
+		w.keys = append(w.keys, s.onlyKey(r.Grant.User()))
 		w.args = append(w.args, times(r.OnlyUntil), max(r.OnlyUntil.Sub(r.At), 0).Milliseconds()+clockMargin.Milliseconds())
 	}
 	return s.do(ctx, w)

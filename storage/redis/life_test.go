@@ -67,6 +67,14 @@ func cases(t *testing.T, s storage.Store, server *redistest.Server) {
 		check(t, s.PutCase(t.Context(), aCase(u)))
 	}
 	ordered("3")
+	// One who is refused takes nothing of what is there.
+	until := do(t, server, "ZSCORE", "sg:{k}until", "a")
+	short := aCase("a")
+	short.Expires = start.Add(time.Second)
+	want(t, s.PutCase(t.Context(), short), storage.ErrConflict)
+	if now := do(t, server, "ZSCORE", "sg:{k}until", "a"); now != until {
+		t.Errorf("the order of cases forgets at %s, %s expected", now, until)
+	}
 	check(t, s.RemoveCase(t.Context(), "a"))
 	check(t, s.PutCase(t.Context(), aCase("d")))
 	ordered("4") // another server might have put a new one just now

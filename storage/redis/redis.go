@@ -53,6 +53,7 @@
 //	{k}cases    zset    who has a case, in order. Until the last of them is gone, and an hour.
 //	{k}until    zset    the same, by when the case is gone for sure. As long.
 //	t{KEY}W:P   string  a counter of window W, the Pth since the epoch. Two windows.
+//	q{0…63}KEY  string  a token bucket of a [Limiter]: when it is full again. Until then.
 //	x{KEY}      string  that something was used. As long as it could be again, and 20 seconds.
 //	{l}logouts  hash    logout tokens that are owed: attempts, times. Until the last Expires, and an hour.
 //	{l}due      zset    the same, by when they are due. As long.
@@ -80,7 +81,8 @@
 //
 // The events are one stream, so their order is that of one server. An event
 // takes up to 180 bytes (of a grant, with a reason, for every audience), so
-// 1,000,000 take 180 MB on the primary and on each replica; only the events of
+// 1,000,000 take 180 MB on the primary and on each replica, and some 45 bytes more
+// for each place in a status list that it has; only the events of
 // the last minutes are there, as long as the longest access token lives. One
 // goes when the callers' clock and that of Redis say, 20 seconds after
 // its Until, that nobody can need it, and from the begin of the order only:

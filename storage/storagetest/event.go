@@ -64,13 +64,14 @@ func testEvents(t *testing.T, s storage.Store, open Opener) {
 	whole := storage.Event{
 		ID: "e", Kind: storage.EventUser, Subject: "ünï '\"\x00\\", Epoch: 1<<63 + 1, NotBefore: start, Until: start.Add(time.Hour),
 		Reason: "blocked", Audiences: []string{"https://a.example", "https://b.example"},
+		Status: []storage.Place{{List: "ünï \"", Index: 0}, {List: "l", Index: 1<<32 - 1}},
 	}
 	check(t, s.AppendEvents(ctx, []storage.Event{whole, {ID: "all", Kind: storage.EventAll, NotBefore: start, Until: start.Add(time.Minute)}}, start))
 	other := open()
 	defer other.Close()
 	list, next, err = other.Events(ctx, "", 10)
 	check(t, err)
-	if len(list) != 2 || list[1].Kind != storage.EventAll || list[1].Audiences != nil {
+	if len(list) != 2 || list[1].Kind != storage.EventAll || list[1].Audiences != nil || list[1].Status != nil {
 		t.Fatalf("got %+v", list)
 	}
 	first := list[0].Cursor

@@ -303,6 +303,7 @@ func testStanding(t *testing.T, s storage.Store, open Opener) {
 	_, err := s.Standing(ctx, "u1.s1.g1", "spa")
 	want(t, err, storage.ErrNotFound)
 	g := grant("u1.s1.g1")
+	g.Status = storage.Place{List: "AAAAAAAAAAAAAAAA", Index: 1<<32 - 1}
 	check(t, s.CreateGrant(ctx, g))
 	want(t, s.CreateGrant(ctx, g), storage.ErrExists)
 	st, err := s.Standing(ctx, "u1.s1.g1", "spa")

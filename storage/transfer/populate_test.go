@@ -42,7 +42,7 @@ func populate(t testing.TB, s storage.Store) {
 				AuthTime: start, Salt: [16]byte{byte(j)}, RedirectURI: "https://a.example/cb", CodeChallenge: "c", Nonce: "n", CodeExpires: start.Add(time.Minute),
 				Expires: start.Add(time.Minute), CreatedAt: start}
 			if i%2 == 1 {
-				g.JKT = thumbprint
+				g.JKT, g.Status = thumbprint, storage.Place{List: "AAAAAAAAAAAAAAAA", Index: uint32(i)}
 			}
 			check(t, s.CreateGrant(ctx, g))
 			switch j {
@@ -113,6 +113,7 @@ func events(from, to int) (list []storage.Event) {
 		e := storage.Event{ID: fmt.Sprint("e", i), Kind: kinds[i%len(kinds)], Subject: fmt.Sprint("ö", i), Epoch: uint64(i), NotBefore: start, Until: start.Add(time.Duration(i+1) * time.Second), Reason: "test"}
 		if i%2 == 0 {
 			e.Audiences = []string{"https://api.example.com", "x"}
+			e.Status = []storage.Place{{List: "AAAAAAAAAAAAAAAA", Index: uint32(i)}}
 		}
 		list = append(list, e)
 	}

@@ -23,7 +23,7 @@ export async function call(session: Session, user: User, method: string, url: st
 }
 
 // challenged reads a parameter of the challenge in a 401 (RFC 9110 §11.6.1).
-function challenged(response: Response, name: string): string | undefined {
+export function challenged(response: Response, name: string): string | undefined {
   const challenge = response.headers.get("WWW-Authenticate") ?? "";
   return new RegExp(`[\\s,]${name}=(?:"([^"]*)"|([^\\s",]+))`).exec(challenge)?.slice(1).find((value) => value !== undefined);
 }

@@ -1,6 +1,7 @@
-import type { User } from "oidc-client-ts";
+import { ErrorResponse, type User } from "oidc-client-ts";
 import { call, fresher } from "./call";
 import { attempts, theft } from "./copy";
+import { hammer } from "./hammer";
 import { button, byID, decode, describe, list, note, verbatim } from "./page";
 import { keys, Session } from "./session";
 
@@ -111,6 +112,7 @@ actions.append(
     const after = await session.signinSilent();
     return after?.access_token === before ? "Nothing new came." : "A new access token and a new refresh token; the old refresh token is spent.";
   }), "user"),
+  button("Hammer the API", "", () => run("Hammer the API", () => hammer(session, current(), notes)), "user"),
   button("Export the key", "", () => run("Export the key", async () => {
     const { privateKey } = (await keys.get(config.clientId)).keys;
     return `The browser gave it away: ${JSON.stringify(await crypto.subtle.exportKey("jwk", privateKey))}`;
@@ -135,13 +137,15 @@ actions.append(
 );
 
 // renew is for a token that ran out while nobody looked, as when the machine
-// slept. A login that has ended meanwhile is over.
+// slept. A login that has ended meanwhile is over. One whose server is busy, or
+// says that this account has to wait, is not: its refresh token is still good.
 async function renew(): Promise<void> {
   try {
     await session.signinSilent();
   } catch (error) {
     note("bad", "Renewal", describe(error));
-    if (!(error instanceof TypeError)) await session.removeUser(); // else the network is down
+    if (error instanceof ErrorResponse && error.error === "temporarily_unavailable") setTimeout(renew, 60_000);
+    else if (!(error instanceof TypeError)) await session.removeUser(); // else the network is down
   }
 }
 

@@ -22,11 +22,11 @@ import (
 	"time"
 
 	"github.com/solegate/solegate/authz"
+	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/login/password"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/keys"
 	"github.com/solegate/solegate/keys/verify"
-	"github.com/solegate/solegate/keys/verify/example/notes"
 	"github.com/solegate/solegate/storage"
 	"github.com/solegate/solegate/storage/sqlite"
 )
@@ -47,9 +47,6 @@ type Config struct {
 	// Log takes what the authorization server and the API log; nil discards
 	// it.
 	Log *slog.Logger
-	// Now is the clock of the authorization server; nil means the real one.
-	// The API and the browser have the real one in any case.
-	Now func() time.Time
 }
 
 // The demo user.
@@ -66,9 +63,10 @@ type Stage struct {
 	Server *authz.Server
 	Store  storage.Store
 
-	stop    context.CancelFunc
-	servers []*http.Server
-	work    sync.WaitGroup
+	verifier *verify.Verifier // the API's
+	stop     context.CancelFunc
+	servers  []*http.Server
+	work     sync.WaitGroup
 }
 
 // Start starts everything. The error is one line with what to do.
@@ -121,24 +119,22 @@ func (s *Stage) start(ctx, run context.Context, c Config) error {
 	if err := s.register(ctx, c); err != nil {
 		return err
 	}
-	s.Server, err = authz.New(ctx, authz.Config{Issuer: s.AuthURL, Development: true, Store: s.Store, Ring: ring, Password: c.Password, Log: c.Log, Now: c.Now})
+	s.Server, err = authz.New(ctx, authz.Config{
+		Issuer: s.AuthURL, Development: true, Store: s.Store, Ring: ring, Password: c.Password, Log: c.Log,
+		Abuse: policy(), SuspendedNotice: notice,
+		Audit: audit.New(audit.Config{Log: c.Log, Store: s.Store, Keep: 24 * time.Hour, Secret: ring.Secret}),
+	})
 	if err != nil {
 		return err
 	}
 	s.serve(&listeners[0], s.Server)
 	s.work.Go(func() { s.Server.Run(run) })
 
-	nonces := make([]byte, 32)
-	rand.Read(nonces)
-	v, err := verify.New(run, verify.Config{
-		Issuer: s.AuthURL, Audience: s.APIURL, Development: true, Origins: []string{s.SPAURL},
-		PublicURL: s.APIURL, DPoPNonceKey: nonces,
-		Scopes: []string{"notes:read", "notes:write"}, Log: c.Log,
-	})
+	api, err := s.api(ctx, run, c)
 	if err != nil {
 		return err
 	}
-	s.serve(&listeners[1], notes.Handler(v))
+	s.serve(&listeners[1], api)
 	app := s.app(c.Files)
 	s.serve(&listeners[2], app)
 	// Behind the copy is a server of its own, as there would be.
@@ -172,7 +168,7 @@ func (s *Stage) open(ctx context.Context, c Config) (*keys.Ring, error) {
 		return nil, fmt.Errorf("%w; or name another folder with -folder", err)
 	}
 	s.Store = store // only now: an interface that holds a nil *Store is not nil, and Close would call it
-	return keys.Open(ctx, keys.Config{Store: s.Store, Master: master, Log: c.Log, Now: c.Now})
+	return keys.Open(ctx, keys.Config{Store: s.Store, Master: master, Log: c.Log})
 }
 
 // register makes the client and the user, or brings them up to date.
@@ -262,10 +258,13 @@ func (s *Stage) serve(l *net.Listener, h http.Handler) {
 
 // Close stops everything.
 func (s *Stage) Close() error {
-	s.stop()
 	deadline, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	var errs []error
+	if s.verifier != nil {
+		errs = append(errs, s.verifier.Close(deadline)) // what it has to report, while somebody listens
+	}
+	s.stop()
 	for _, server := range s.servers {
 		if err := server.Shutdown(deadline); err != nil {
 			errs = append(errs, server.Close())

@@ -108,7 +108,7 @@ func TestTheCopysServerReplaysToTheAPI(t *testing.T) {
 }
 
 // A demo that is started again, maybe on other ports, finds its user and
-// registers the client at the new origins.
+// registers the client and the API at the new origins.
 func TestStartsAgainInTheSameFolder(t *testing.T) {
 	c := Config{Folder: t.TempDir(), Files: files(t), Password: quick}
 	for range 2 {
@@ -122,6 +122,13 @@ func TestStartsAgainInTheSameFolder(t *testing.T) {
 		}
 		if got, want := string(have.RedirectURIs[0]), s.SPAURL+"/callback"; got != want {
 			t.Errorf("redirect URI %s, want %s", got, want)
+		}
+		rs, err := s.Store.ResourceServer(t.Context(), apiID)
+		if err != nil || rs.Audience != s.APIURL {
+			t.Errorf("the API is registered as %+v, %v", rs, err)
+		}
+		if f := s.verifier.FeedState(); !f.Following {
+			t.Errorf("the API does not follow the feed: %+v", f)
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)

@@ -14,7 +14,10 @@ type claims struct {
 	Audience string `json:"aud"`
 	IssuedAt int64  `json:"iat"`
 	ID       string `json:"jti,omitempty"`
-	// Subject is for readers that know RFC 9493; the event says the same.
+	// TimeOfEvent is when it happened, in the words of RFC 8417 §2.2; the event
+	// says the same.
+	TimeOfEvent int64 `json:"toe,omitempty"`
+	// Subject is for readers that know RFC 9493, likewise.
 	Subject *subject `json:"sub_id,omitempty"`
 	Events  any      `json:"events,omitempty"`
 	More    bool     `json:"more,omitempty"`
@@ -35,7 +38,7 @@ type event struct {
 	Until     int64  `json:"until"`
 	// Cause is not called reason, which RISC 1.0 §2.3 has two words for.
 	Cause string `json:"cause,omitempty"`
-	// Timestamp is what CAEP 1.0 §2 calls the time of the event.
+	// Timestamp is what CAEP 1.0 §2 calls the time of the event, in its own.
 	Timestamp int64 `json:"event_timestamp,omitempty"`
 }
 
@@ -58,9 +61,9 @@ const (
 	ReasonRemoved = "removed"
 )
 
-// Event types: of CAEP 1.0 §3.1 and RISC 1.0 §2 where one says what happened,
-// else ours. There is one in a token: several would be names of the same (RFC
-// 8417 §1.2, Shared Signals Framework 1.0 §4).
+// Event types: of CAEP 1.0 §3.1 and RISC 1.0 §2.2, §2.3 where one says what
+// happened, else ours. There is one in a token: several would be names of the
+// same (RFC 8417 §2.2, Shared Signals Framework 1.0 §4.2.1).
 const (
 	typeSessionRevoked  = "https://schemas.openid.net/secevent/caep/event-type/session-revoked"
 	typeAccountDisabled = "https://schemas.openid.net/secevent/risc/event-type/account-disabled"
@@ -75,7 +78,7 @@ func (e *Event) eventType() string {
 	case e.Kind == User && e.Reason == ReasonRemoved:
 		return typeAccountPurged
 	case e.Kind == User, e.Kind == Session:
-		return typeSessionRevoked // of a user: all of them
+		return typeSessionRevoked
 	}
 	return typeOurs + string(e.Kind) + "-revoked"
 }
@@ -86,6 +89,11 @@ func (e *Event) identifier(issuer string) *subject {
 	user := func(id string) *subject { return &subject{Format: "iss_sub", Issuer: issuer, Subject: id} }
 	switch e.Kind {
 	case User:
+		if e.eventType() == typeSessionRevoked {
+			// Every session of the user: a simple subject would be the one
+			// session that has ended (CAEP 1.0 §3.1).
+			return &subject{Format: "complex", User: user(e.Subject)}
+		}
 		return user(e.Subject)
 	case Session:
 		s := &subject{Format: "complex", Session: opaque}
@@ -115,10 +123,10 @@ func (m *Message) Claims(typ string) ([]byte, error) {
 		out := e.written()
 		out.Cause = e.Reason
 		name := e.eventType()
-		if !strings.HasPrefix(name, typeOurs) {
+		if name == typeSessionRevoked {
 			out.Timestamp = out.NotBefore
 		}
-		c.ID, c.Subject, c.Events = e.ID, e.identifier(m.Issuer), map[string]event{name: out}
+		c.ID, c.TimeOfEvent, c.Subject, c.Events = e.ID, out.NotBefore, e.identifier(m.Issuer), map[string]event{name: out}
 	case SnapshotType:
 		list := make([]event, len(m.Events))
 		for i := range m.Events {

@@ -80,9 +80,9 @@ func TestEventTypes(t *testing.T) {
 		e    Event
 		want string
 	}{
-		{blocked(), `"jti":"e1","sub_id":{"format":"iss_sub","iss":"https://login.example.com","sub":"alice"},"events":{"https://schemas.openid.net/secevent/risc/event-type/account-disabled":{"kind":"user","subject":"alice","epoch":3,"not_before":1764100000,"until":1764103600,"cause":"blocked","event_timestamp":1764100000}}`},
-		{Event{Kind: User, Subject: "alice", Epoch: 1, Reason: ReasonRemoved}, `"events":{"https://schemas.openid.net/secevent/risc/event-type/account-purged":{"kind":"user"`},
-		{Event{Kind: User, Subject: "alice", Epoch: 1}, `"events":{"https://schemas.openid.net/secevent/caep/event-type/session-revoked":{"kind":"user"`},
+		{blocked(), `"jti":"e1","toe":1764100000,"sub_id":{"format":"iss_sub","iss":"https://login.example.com","sub":"alice"},"events":{"https://schemas.openid.net/secevent/risc/event-type/account-disabled":{"kind":"user","subject":"alice","epoch":3,"not_before":1764100000,"until":1764103600,"cause":"blocked"}}`},
+		{Event{Kind: User, Subject: "alice", Epoch: 1, Reason: ReasonRemoved}, `"sub_id":{"format":"iss_sub","iss":"https://login.example.com","sub":"alice"},"events":{"https://schemas.openid.net/secevent/risc/event-type/account-purged":{"kind":"user"`},
+		{Event{Kind: User, Subject: "alice", Epoch: 1}, `"sub_id":{"format":"complex","user":{"format":"iss_sub","iss":"https://login.example.com","sub":"alice"}},"events":{"https://schemas.openid.net/secevent/caep/event-type/session-revoked":{"kind":"user","subject":"alice","epoch":1,"not_before":1764100000,"until":1764100000,"event_timestamp":1764100000}}`},
 		{Event{Kind: Session, Subject: "alice.s"}, `"sub_id":{"format":"complex","user":{"format":"iss_sub","iss":"https://login.example.com","sub":"alice"},"session":{"format":"opaque","id":"alice.s"}},"events":{"https://schemas.openid.net/secevent/caep/event-type/session-revoked":{"kind":"session","subject":"alice.s","not_before":1764100000`},
 		{Event{Kind: Grant, Subject: "alice.s.g"}, `"sub_id":{"format":"opaque","id":"alice.s.g"},"events":{"https://solegate.dev/event/grant-revoked":{"kind":"grant","subject":"alice.s.g","not_before":1764100000,"until":1764100000}}`},
 		{Event{Kind: Token, Subject: "t"}, `"sub_id":{"format":"jwt_id","iss":"https://login.example.com","jti":"t"},"events":{"https://solegate.dev/event/token-revoked":{`},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"strconv"
 
 	"github.com/solegate/solegate/keys/verify"
 )
@@ -14,8 +15,10 @@ import (
 //
 // The answer is 200 with the identity headers, all of them, the empty ones too,
 // so that a proxy that copies them replaces what a client sent. Otherwise it is
-// 401 or 403, as these are all that nginx knows; 503 while the issuer's keys are
-// not known; and what package verify answers to who asks too often.
+// 401, 403, 429 for who asks too often (see Config.Limits), or 503 while nothing
+// can be checked. nginx knows 401 and 403 only and makes a 500 of all else: by
+// Original, 429 and 503 are a 403 with the status in X-Solegate-Status, from where
+// nginx can be told to take it.
 //
 // The guard can't take anything away from a request that it only hears of. So a
 // request is refused that brings a header which the guard would take away for
@@ -44,7 +47,7 @@ var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustPa
 
 // asked answers a proxy.
 func (g *Guard) asked(w http.ResponseWriter, r *http.Request) {
-	w = &narrow{ResponseWriter: w}
+	w = &narrow{w, g.config.ForwardAuth == Original}
 	if a := peer(r); !a.IsValid() || !trusted(g.config.TrustedProxies, a) {
 		g.refuse(w, r, http.StatusForbidden, "invalid_request", "Only a proxy may ask.", fmt.Errorf("%s is none of TrustedProxies", a))
 		return
@@ -149,19 +152,27 @@ func (g *Guard) allow(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK)
 }
 
+// HeaderStatus is the status that a request is to be answered with, for a proxy
+// that knows 401 and 403 only.
+const HeaderStatus = "X-Solegate-Status"
+
 // narrow makes 403 of the refusals that proxies have no notion of.
 type narrow struct {
 	http.ResponseWriter
+	two bool // of all but 401 and 403
 }
 
 // WriteHeader implements [http.ResponseWriter].
 func (n *narrow) WriteHeader(status int) {
-	switch status {
-	case http.StatusOK, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable:
-	default:
-		if status < 500 {
+	switch {
+	case status == http.StatusOK || status == http.StatusUnauthorized || status == http.StatusForbidden:
+	case status == http.StatusTooManyRequests || status >= 500:
+		if n.two {
+			n.Header().Set(HeaderStatus, strconv.Itoa(status))
 			status = http.StatusForbidden
 		}
+	default:
+		status = http.StatusForbidden
 	}
 	n.ResponseWriter.WriteHeader(status)
 }

@@ -172,13 +172,20 @@ func TestForwardAuthWithDPoP(t *testing.T) {
 	}
 }
 
-// TestForwardAuthWithoutKeys: what is not known does not pass.
+// TestForwardAuthWithoutKeys: what is not known does not pass. nginx is told in
+// its own way.
 func TestForwardAuthWithoutKeys(t *testing.T) {
 	w := asks(t, guard.Original)
 	w.SetDown(true)
-	w.guard = w.newGuard(guard.Config{Verify: w.config(), ForwardAuth: guard.Original, Routes: []guard.Route{{Pattern: "GET /orders"}}})
-	if rec := w.ask("GET", "/", proxy, w.reader(), "X-Original-Method", "GET", "X-Original-Uri", "/orders"); rec.Code != 503 {
-		t.Errorf("%d", rec.Code)
+	for place, want := range map[guard.ForwardAuth]struct {
+		code   int
+		status string
+	}{guard.Original: {403, "503"}, guard.Forwarded: {503, ""}} {
+		w.guard = w.newGuard(guard.Config{Verify: w.config(), ForwardAuth: place, Routes: []guard.Route{{Pattern: "GET /orders"}}})
+		rec := w.ask("GET", "/", proxy, w.reader(), "X-Original-Method", "GET", "X-Original-Uri", "/orders", "X-Forwarded-Method", "GET", "X-Forwarded-Uri", "/orders")
+		if rec.Code != want.code || rec.Header().Get(guard.HeaderStatus) != want.status || rec.Header().Get("Retry-After") == "" {
+			t.Errorf("%s: %d %v", place, rec.Code, rec.Header())
+		}
 	}
 }
 

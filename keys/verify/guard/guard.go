@@ -38,8 +38,10 @@
 // # What lives longer than its check
 //
 // A WebSocket is checked when it opens, and closed when its token expires. An
-// event stream (text/event-stream) ends then, too. Any other request, however
-// long it takes, is finished.
+// event stream (text/event-stream) ends then, too. With [verify.Config].Feed both
+// also end as soon as their token would be refused, within a second of what
+// revokes it: none of them is looked at again and again for that. Any other
+// request, however long it takes, is finished.
 //
 // # What it can't do
 //
@@ -74,6 +76,11 @@ type Config struct {
 
 	// Routes are what there is. What none of them names is refused.
 	Routes []Route
+
+	// Limits are how much each account, or each app, may ask for. Who asks for
+	// more is answered 429 with Retry-After and the RateLimit fields; see
+	// [verify.Verifier.Limit]. Those of one route come before those of all.
+	Limits []Limit
 
 	// Upstream is the API: http://, h2c:// (HTTP/2 without TLS) or https://,
 	// a host and a port. It has no path: what was checked is what it sees.
@@ -135,7 +142,8 @@ func (c *Config) Problems() []Problem {
 		add("Routes", errors.New("there are none, and what no route names is refused: write one, such as GET /orders=orders:read"))
 	}
 	_, problems := newTable(c.Routes)
-	return append(list, problems...)
+	_, limits := c.limits()
+	return slices.Concat(list, problems, limits)
 }
 
 // Guard checks requests. It is an [http.Handler], safe for concurrent use.
@@ -174,7 +182,12 @@ func New(ctx context.Context, c Config) (*Guard, error) {
 	if len(c.Verify.Scopes) == 0 {
 		c.Verify.Scopes = scopesOf(c.Routes)
 	}
-	g := &Guard{config: c, done: ctx}
+	c.Limits, _ = c.limits()
+	g := &Guard{done: ctx}
+	if c.Verify.Reports != nil && c.Verify.Reports.Address == nil {
+		c.Verify.Reports = &verify.Reports{Address: g.address}
+	}
+	g.config = c
 	var err error
 	if g.verify, err = verify.New(ctx, c.Verify); err != nil {
 		return nil, err
@@ -200,6 +213,16 @@ func New(ctx context.Context, c Config) (*Guard, error) {
 		if rt.fresh() {
 			rt.handler = g.verify.RequireLogin(rt.Login)(rt.handler)
 		}
+		// Outside of RequireLogin: who is sent to log in has asked, too. Those
+		// of the route are the outer ones: what they refuse is not taken from
+		// what there is for all routes.
+		for _, of := range []string{"", rt.Pattern} {
+			for _, l := range slices.Backward(c.Limits) {
+				if l.Route == of {
+					rt.handler = g.verify.Limit(l.Limit)(rt.handler)
+				}
+			}
+		}
 		rt.handler = g.verify.Require(rt.Scopes...)(rt.handler)
 	}
 	return g, nil
@@ -207,6 +230,13 @@ func New(ctx context.Context, c Config) (*Guard, error) {
 
 // Ready returns nil when requests can be checked, or why not.
 func (g *Guard) Ready() error { return g.verify.Ready() }
+
+// Verifier is what checks the tokens, for its counters: FeedState, LimitStats
+// and ReportStats.
+func (g *Guard) Verifier() *verify.Verifier { return g.verify }
+
+// Close sends the reports that are waiting; see [verify.Verifier.Close].
+func (g *Guard) Close(ctx context.Context) error { return g.verify.Close(ctx) }
 
 // ServeHTTP implements [http.Handler].
 func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.handler.ServeHTTP(w, r) }

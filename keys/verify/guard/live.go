@@ -41,18 +41,36 @@ func (g *Guard) upgradable(r *http.Request, t *verify.Token) error {
 	return nil
 }
 
-// endInTime ends an event stream when its token expires or the guard stops, as
-// if the upstream had.
-func (g *Guard) endInTime(resp *http.Response, p *passage) {
-	end := func() {
-		p.ended.Store(true)
-		p.cancel()
+// endInTime ends what goes on when the guard stops, or when its token does:
+// when it expires, or is revoked.
+func (g *Guard) endInTime(r *http.Request, p *passage) {
+	stop := context.AfterFunc(g.done, p.end)
+	p.ends = append(p.ends, func() { stop() })
+	if p.token == nil {
+		return
 	}
-	p.ends = append(p.ends, context.AfterFunc(g.done, end))
-	if p.token != nil {
-		p.ends = append(p.ends, time.AfterFunc(p.token.Expires.Sub(g.config.Verify.Now()), end).Stop)
+	ctx, leave := g.verify.Watch(r.Context())
+	over := context.AfterFunc(ctx, func() {
+		// What expires does so all the time.
+		if e, ok := errors.AsType[*verify.Error](context.Cause(ctx)); ok && g.config.Verify.Now().Before(p.token.Expires) {
+			g.config.Verify.Log.InfoContext(r.Context(), "what was open is closed", "path", r.URL.Path, "error", e.Code, "cause", e.Cause)
+		}
+		p.end()
+	})
+	p.ends = append(p.ends, func() {
+		over()
+		leave()
+	})
+}
+
+// end ends it now. A client that takes nothing could hold its connection for
+// ever, so that is closed, too.
+func (p *passage) end() {
+	p.ended.Store(true)
+	p.cancel()
+	if conn := p.conn.Load(); conn != nil {
+		(*conn).Close()
 	}
-	resp.Body = &ending{resp.Body, p}
 }
 
 func (p *passage) stop() {
@@ -61,7 +79,8 @@ func (p *passage) stop() {
 	}
 }
 
-// ending is a body that ends well when it is ended.
+// ending is a body that ends well, as if the upstream had ended it, when it is
+// ended.
 type ending struct {
 	io.ReadCloser
 	passage *passage
@@ -83,12 +102,13 @@ type patient struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	timeout time.Duration
+	passage *passage
 }
 
-func newPatient(w http.ResponseWriter, control *http.ResponseController, timeout time.Duration) *patient {
+func newPatient(w http.ResponseWriter, control *http.ResponseController, timeout time.Duration, p *passage) *patient {
 	control.SetReadDeadline(time.Time{})
 	control.SetWriteDeadline(time.Time{})
-	return &patient{w, control, timeout}
+	return &patient{w, control, timeout, p}
 }
 
 // Write implements [http.ResponseWriter].
@@ -106,7 +126,16 @@ func (p *patient) FlushError() error {
 }
 
 // Hijack is what [http.ResponseController] calls.
-func (p *patient) Hijack() (net.Conn, *bufio.ReadWriter, error) { return p.control.Hijack() }
+func (p *patient) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, b, err := p.control.Hijack()
+	if err == nil {
+		p.passage.conn.Store(&conn)
+		if p.passage.ended.Load() { // it may have come too late for end
+			conn.Close()
+		}
+	}
+	return conn, b, err
+}
 
 // end bounds what the server itself still sends.
 func (p *patient) end() { p.control.SetWriteDeadline(time.Now().Add(p.timeout)) }

@@ -82,8 +82,9 @@ type passage struct {
 	from   netip.Addr
 	kept   http.Header // what the guard has set on the answer, such as DPoP-Nonce
 	cancel context.CancelFunc
+	ends   []func() // stop what ends a WebSocket or an event stream
 	ended  atomic.Bool
-	ends   []func() bool // stop what ends an event stream
+	conn   atomic.Pointer[net.Conn] // the client's, of a WebSocket
 }
 
 type passageKey struct{}
@@ -165,14 +166,11 @@ func (g *Guard) pass(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	if upgrade {
-		defer context.AfterFunc(g.done, cancel)()
-		if p.token != nil {
-			defer time.AfterFunc(p.token.Expires.Sub(g.config.Verify.Now()), cancel).Stop()
-		}
-	}
 	p.cancel = cancel
 	defer p.stop()
+	if upgrade {
+		g.endInTime(r, p)
+	}
 	// The proxy adds to the answer's headers, and clears them after one of
 	// 1xx: they are put in when the answer is there.
 	p.kept = w.Header().Clone()
@@ -184,7 +182,7 @@ func (g *Guard) pass(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 1 && r.ContentLength != 0 {
 		control.EnableFullDuplex() // the answer may begin before the body ends
 	}
-	patient := newPatient(w, control, g.config.Timeout)
+	patient := newPatient(w, control, g.config.Timeout, p)
 	if r.Body != nil && r.ContentLength != 0 {
 		out.Body = &patientBody{r.Body, control, g.config.Timeout}
 	}
@@ -202,7 +200,8 @@ func (g *Guard) answered(resp *http.Response) error {
 	}
 	keep(resp.Header, p.kept)
 	if eventStream(resp.Header) {
-		g.endInTime(resp, p)
+		g.endInTime(resp.Request, p)
+		resp.Body = &ending{resp.Body, p}
 	}
 	return nil
 }
@@ -210,9 +209,10 @@ func (g *Guard) answered(resp *http.Response) error {
 // keep puts the guard's own headers over those of an answer.
 func keep(h, kept http.Header) {
 	for name, values := range kept {
-		if name == "Vary" || name == "Access-Control-Expose-Headers" {
+		switch name {
+		case "Vary", "Access-Control-Expose-Headers", "Ratelimit", "Ratelimit-Policy": // lists
 			h[name] = append(h[name], values...)
-		} else {
+		default:
 			h[name] = values
 		}
 	}

@@ -1,5 +1,5 @@
 -- Rotates the refresh token of a grant. Begins with grant.lua.
--- KEYS: the grant; until when the user gets no other refresh
+-- KEYS: the grant; until when the user gets no other refresh, if that is asked
 -- ARGV: at, generation, begin of the grace window, idle expiry (8 bytes each);
 --       reason if it is reuse; something if the generation stays; until when it
 --       is the user's only one (8 bytes), if it is, and the life of that in ms
