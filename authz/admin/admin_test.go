@@ -244,7 +244,7 @@ func TestEveryOperation(t *testing.T) {
 		t.Errorf("the case is %s", got.text)
 	}
 	for range 2 {
-		if got := w.must("POST", "/admin/cases/"+alice+"/dismiss", `{"reason":"a crawler of ours"}`); got.Open || got.State != "active" {
+		if got := w.must("POST", "/admin/cases/"+alice+"/dismiss", `{"reason":"a crawler of ours"}`); got.Open || got.State != "active" || !strings.Contains(got.text, `"operator":"test","action":"dismiss"`) {
 			t.Errorf("dismissed is %s", got.text)
 		}
 	}
