@@ -23,7 +23,6 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
-	"path"
 	"time"
 
 	"github.com/solegate/solegate/authz/abuse"
@@ -50,6 +49,7 @@ type Store interface {
 	storage.Clients
 	storage.Users
 	storage.Sessions
+	storage.Grants
 	storage.Cases
 	storage.Audit
 }
@@ -195,11 +195,9 @@ func (a *API) sameOrigin(r *http.Request) error {
 	return nil
 }
 
-// match finds the route of a request, and sets the values of its path.
+// match finds the route of a request, and sets the values of its path. Where the
+// multiplexer would redirect there is none.
 func (a *API) match(w http.ResponseWriter, r *http.Request) (*route, error) {
-	if path.Clean(r.URL.Path) != r.URL.Path { // the multiplexer would redirect
-		return nil, refusef(http.StatusNotFound, "There is nothing at this path.", "the path is not clean")
-	}
 	m := &matching{header: http.Header{}}
 	a.mux.ServeHTTP(m, r)
 	if allow := m.header.Get("Allow"); m.route == nil && allow != "" {
