@@ -3,6 +3,7 @@ package admin_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/solegate/solegate/authz"
 	"github.com/solegate/solegate/authz/admin"
+	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/keys"
 	"github.com/solegate/solegate/storage"
@@ -43,12 +45,12 @@ func (a away) Standing(ctx context.Context, id storage.GrantID, client clients.I
 func network(w *world) (token func(name string, changes ...string) string) {
 	console := w.AddClient(clients.Client{
 		ID: "console", RedirectURIs: w.Client.RedirectURIs, Origins: w.Client.Origins,
-		Audiences: []string{admin.Audience(w.URL)}, Scopes: []string{"openid", admin.Scope},
+		Audiences: []string{admin.Audience(w.URL)}, Scopes: []string{"openid", "offline_access", admin.Scope},
 	})
 	w.door = w.URL
 	return func(name string, changes ...string) string {
 		w.t.Helper()
-		changes = append([]string{"client_id", string(console.ID), "scope", "openid " + admin.Scope}, changes...)
+		changes = append([]string{"client_id", string(console.ID), "scope", "openid offline_access " + admin.Scope}, changes...)
 		tokens := w.Redeem(w.Browser().Code(name, changes...), "client_id", string(console.ID))
 		if tokens.AccessToken == "" {
 			w.t.Fatalf("no token: %+v", tokens)
@@ -139,8 +141,30 @@ func TestErrorsAreAsDescribed(t *testing.T) {
 	}
 
 	for name := range w.d.doc["components"].(map[string]any)["responses"].(map[string]any) {
-		if !w.d.used[name] && name != "Problem" && name != "Client" {
+		response, _ := w.d.at("components", "responses", name)
+		if _, refusal := response["content"].(map[string]any)["application/problem+json"]; refusal && !w.d.used[name] && name != "Problem" {
 			t.Errorf("%s is described, and was not answered", name)
+		}
+	}
+}
+
+// TestErrorsOfTheStore: what is answered, and that nothing of them is.
+func TestErrorsOfTheStore(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		status int
+		detail string
+	}{
+		{storage.ErrNotFound, 404, "There is none by that identifier."},
+		{storage.ErrConflict, 409, "It was changed by somebody else at this moment: look at it and try again."},
+		{storage.ErrUnknown, 503, "It may have been done, or not: do it again."},
+		{storage.ErrUnavailable, 503, "The server can't do this now; try again."},
+		{fmt.Errorf("%w: %w", revocation.ErrNotRecorded, storage.ErrUnknown), 503, "It is done, and the audit log may not have it: do it again."},
+		{errors.New("disk full at /var/lib/solegate"), 503, "The server can't do this now; try again."},
+	} {
+		p := admin.ProblemOf(fmt.Errorf("block user: %w", c.err))
+		if p.Status != c.status || p.Detail != c.detail || !errors.Is(p, c.err) {
+			t.Errorf("%v: %d %s", c.err, p.Status, p.Detail)
 		}
 	}
 }

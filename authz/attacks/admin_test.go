@@ -224,7 +224,10 @@ func TestG40APICredentialIsNoOperators(t *testing.T) {
 	if tokens.AccessToken == "" {
 		t.Fatalf("no token: %+v", tokens)
 	}
-	o.refused("a client's own token", 401, "Authorization", "Bearer "+tokens.AccessToken)
+	resp := o.refused("a client's own token", 401, "Authorization", "Bearer "+tokens.AccessToken)
+	if got := resp.Header.Get("WWW-Authenticate"); !strings.Contains(got, `error="invalid_token"`) {
+		t.Errorf("a client's own token: %s", got) // no login makes it a person's
+	}
 	o.refused("an API's assertion", 401, "Authorization", "Bearer "+signer.Assertion("robot", nil))
 }
 

@@ -10,8 +10,8 @@ import (
 
 // What is kept of events that somebody can cause as often as they like.
 const (
-	strangersPerSecond = 20
-	strangersBurst     = 200
+	strangersPerSecond = 1
+	strangersBurst     = 500
 	accountPerSecond   = 1
 	accountBurst       = 60
 	maxAccounts        = 4096 // who are remembered at once
