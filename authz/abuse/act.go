@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/solegate/solegate/authz/audit"
-	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/authz/throttle"
 	"github.com/solegate/solegate/storage"
 )
@@ -97,10 +96,8 @@ func (j *Judge) act(ctx context.Context, u *storage.User, d storage.Decision) (o
 		} else {
 			err = j.Revoker.DemandLogin(ctx, u.ID, r.Name, d.Because)
 		}
-		// What may have been done counts. What was not does not, also if whoever
-		// reports has hung up; if that fails one is suspended less.
-		if err != nil && !errors.Is(err, revocation.ErrNotRecorded) && !errors.Is(err, storage.ErrUnknown) {
-			j.throttle.TakeBack(context.WithoutCancel(ctx), j.cap())
+		if err != nil && !j.mayHaveEnded(context.WithoutCancel(ctx), u, err) {
+			j.throttle.TakeBack(context.WithoutCancel(ctx), j.cap()) // if that fails one is suspended less
 		}
 		return gone(err)
 	}
@@ -111,6 +108,16 @@ func (j *Judge) act(ctx context.Context, u *storage.User, d storage.Decision) (o
 func suspendedBy(u *storage.User, d storage.Decision) bool {
 	b := u.Block
 	return b != nil && b.Rule == d.Rule && b.Until.Equal(d.Until) && !b.At.Before(d.At)
+}
+
+// mayHaveEnded reports whether what u has may have ended although err came of it:
+// then it counts. Whoever reports may have hung up.
+func (j *Judge) mayHaveEnded(ctx context.Context, u *storage.User, err error) bool {
+	if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrUnknown) {
+		return errors.Is(err, storage.ErrUnknown)
+	}
+	now, err := j.Store.User(ctx, u.ID)
+	return err != nil || now.Epoch != u.Epoch
 }
 
 // gone makes an outcome of it that the account is no longer there.

@@ -23,10 +23,9 @@ const (
 )
 
 // announceEnd announces e, the end of session s of u, or of all of u's if s is
-// empty, with the places of its grants: the event first, then what does not fit
-// into the first announcement. What it returns is called once the end is
-// written, and announces the places of grants that were made meanwhile: after
-// the end no token is issued for any, so none is left out.
+// empty, with the places of its first grants. What it returns is called once the
+// end is written, and announces the places of the others, and of grants that were
+// made meanwhile: after the end no token is issued for any, so none is left out.
 func (r *Revoker) announceEnd(ctx context.Context, e storage.Event, u storage.UserID, s storage.SessionID) (ended func() error, err error) {
 	if r.NoStatusList {
 		return func() error { return nil }, r.announce(ctx, e)
@@ -68,9 +67,9 @@ func (r *Revoker) announcePlaces(ctx context.Context, e storage.Event, always bo
 			if err := r.announce(ctx, withPlaces(e, places)...); err != nil {
 				return err
 			}
-			always = false
 		}
-		if !more {
+		// Before an end is written, no more: nobody keeps it off by having many.
+		if !more || always {
 			return nil
 		}
 	}
