@@ -59,16 +59,18 @@ func (s *Server) operator(w http.ResponseWriter, r *http.Request) (o admin.Opera
 	if err != nil {
 		return o, err
 	}
-	if wait := s.turns.Take(string(t.Subject), s.Now()); wait > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
-		return o, &admin.Problem{Status: http.StatusTooManyRequests, Detail: "There were too many requests: wait as Retry-After says."}
-	}
 	st, c, err := s.standing(r.Context(), t)
 	if err == nil {
 		err = s.possessed(w, r, scheme, token, t, c)
 	}
 	if err != nil {
 		return o, err
+	}
+	// Only now: whoever has stolen a token, and not its key, or one that has
+	// ended, uses up no turn of the operator's.
+	if wait := s.turns.Take(string(t.Subject), s.Now()); wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
+		return o, &admin.Problem{Status: http.StatusTooManyRequests, Detail: "There were too many requests: wait as Retry-After says."}
 	}
 	if !st.User.Admin {
 		s.audit.Record(r.Context(), audit.Event{What: "operator refused", User: st.User.ID, Client: c.ID, Session: t.Session, Reason: "the account is no operator's", Address: s.address(r), Request: s.requestID(r)})

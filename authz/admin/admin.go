@@ -18,7 +18,6 @@ package admin
 
 import (
 	"bytes"
-	"context"
 	_ "embed"
 	"encoding/json"
 	"log/slog"

@@ -16,6 +16,7 @@ import (
 	"github.com/solegate/solegate/authz/admin"
 	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/keys"
 	"github.com/solegate/solegate/storage"
 	"github.com/solegate/solegate/storage/storagetest"
 )
@@ -244,5 +245,34 @@ func TestTurns(t *testing.T) {
 	}
 	if n := turns.Remembered(); n > 1024 {
 		t.Errorf("%d are remembered", n)
+	}
+}
+
+// TestAuditLogNamesTheOperator: each act is written down with who did it, at both
+// doors.
+func TestAuditLogNamesTheOperator(t *testing.T) {
+	w := newWorld(t, func(c *authz.Config) { c.Admin = true })
+	alice, bob := w.User("alice").ID, w.AddUser("bob").ID
+	path := "/admin/users/" + string(bob)
+	w.must("POST", path+"/block", `{"reason":"by the socket"}`)
+	token := network(w)
+	check(t, w.Revoker.SetOperator(t.Context(), alice, true))
+	bearer := token("alice")
+	for _, act := range []string{path + "/unblock", path + "/revoke", "/admin/clients/spa/disable", "/admin/clients/spa/enable", "/admin/keys/" + w.Ring.Signer(keys.RS256) + "/revoke", "/admin/revoke-all"} {
+		if got := w.send("POST", act, "", "Authorization", bearer); got.status != 200 {
+			t.Errorf("%s: %d %s", act, got.status, got.text)
+		}
+	}
+	for what, who := range map[string]string{
+		"user blocked": "test", "user unblocked": "user:" + string(alice), "user revoked": "user:" + string(alice), "client disabled": "user:" + string(alice),
+		"client enabled": "user:" + string(alice), "key revoked": "user:" + string(alice), "everything revoked": "user:" + string(alice),
+	} {
+		named := false
+		for line := range strings.Lines(w.Audited()) {
+			named = named || strings.Contains(line, `"`+what+`"`) && strings.Contains(line, `"operator":"`+who+`"`)
+		}
+		if !named {
+			t.Errorf("nobody did it: %s; expected is %s, of\n%s", what, who, w.Audited())
+		}
 	}
 }

@@ -345,3 +345,21 @@ func TestG40StrangerLearnsNothing(t *testing.T) {
 	}
 	o.honest("Authorization", bearer)
 }
+
+// Who has stolen a token that is worth nothing by itself can't keep the operator
+// out by asking too often in their name.
+func TestG40ThiefUsesUpNoTurnOfTheOperators(t *testing.T) {
+	o := newOperated(t)
+	key := o.Key()
+	bound := signInOf(o.Server.With(key), o.Browser(), "alice")
+	ended := o.signIn("alice")
+	o.honest("Authorization", "Bearer "+ended.AccessToken)
+	sid, _ := authztest.Claims(t, ended.AccessToken)["sid"].(string)
+	check(t, o.Revoker.EndSession(t.Context(), storage.SessionID(sid), ""))
+	for range 210 {
+		o.refused("a bound token without its key", 401, "Authorization", "DPoP "+bound.AccessToken)
+		o.refused("a token that has ended", 401, "Authorization", "Bearer "+ended.AccessToken)
+	}
+	proof := key.Proof("POST", o.URL+o.blockPath(), map[string]any{"ath": authztest.ATH(bound.AccessToken)})
+	o.honest("Authorization", "DPoP "+bound.AccessToken, "DPoP", proof)
+}
