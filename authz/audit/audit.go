@@ -27,8 +27,9 @@
 //     in both logs.
 //
 // What does not show: lines of the last minute, behind the last seal, that
-// somebody alters who can write to the store; and an end that was cut off while
-// no server ran, to who has noted no head anywhere.
+// somebody alters who can write to the store, and lines that they append, as
+// the command line does; and an end that was cut off while no server ran, to who
+// has noted no head anywhere.
 //
 // # What is not kept
 //
@@ -131,6 +132,7 @@ type Log struct {
 	stop    context.CancelFunc
 
 	sealed atomic.Uint64 // the number of the last line that is known to be a seal
+	begin  uint64        // of Run: that of the first line, if it was told that it can't be
 
 	// The writer's alone.
 	head   storage.AuditHead

@@ -48,7 +48,7 @@ const sealedLate = 10 * time.Minute
 // Verify reads the whole log. The error is the store's; what is wrong with the
 // log is in the report.
 func Verify(ctx context.Context, s storage.Audit, how Verification) (Report, error) {
-	v := verifier{now: how.Now, heads: map[uint64]Head{}}
+	v := verifier{now: how.Now, heads: map[uint64]Head{}, all: true}
 	if how.Secret != nil {
 		key := how.Secret(sealPurpose)
 		v.key = key[:]
@@ -81,6 +81,7 @@ type verifier struct {
 	report Report
 	found  int // problems
 	served bool
+	all    bool // what servers found before counts, too
 
 	// Of the lines behind the last seal:
 	unsealed uint64    // the first
@@ -117,6 +118,9 @@ func (v *verifier) next(l storage.AuditLine) {
 		v.problem("%v", err)
 		return
 	}
+	if v.all && t.What == whatBroken {
+		v.problem("line %d: a server found then that the log was not what it was: %s", l.Seq, t.Reason)
+	}
 	if t.Seal == nil {
 		kept := t.At.Add(time.Duration(t.Late) * time.Millisecond)
 		if v.unsealed == 0 {
@@ -137,7 +141,7 @@ func (v *verifier) next(l storage.AuditLine) {
 			v.problem("line %d, a seal, was altered", l.Seq)
 		}
 	}
-	if err := t.Seal.check(v.key, before, t); err != nil {
+	if err := t.Seal.check(v.key, before, t, l.Until); err != nil {
 		v.problem("line %d: %v", l.Seq, err)
 		return
 	}
@@ -180,7 +184,7 @@ func (v *verifier) end() {
 	switch {
 	case v.key == nil && r.Lines > 0:
 		v.remark("the seals were not checked, for want of the master key: who can write to the store may have written all of it anew")
-	case v.key != nil && r.Seals == 0 && v.served:
+	case v.key != nil && r.Seals == 0 && (v.served || first.Seq > 1): // only a server removes what is past its time, and it seals before
 		v.problem("there is no seal in the log, although a server wrote it")
 	case v.unsealed > 0:
 		v.remark("lines %d to %d are not sealed yet", v.unsealed, last.Seq)
