@@ -18,6 +18,7 @@ package admin
 
 import (
 	"bytes"
+	"context"
 	_ "embed"
 	"encoding/json"
 	"log/slog"
