@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -35,10 +36,12 @@ func (s *Server) reported(w http.ResponseWriter, r *http.Request) (rs clients.Re
 		return rs, batch, oauth.Errorf(oauth.InvalidRequest, "A body of type application/json is expected.", "body of another type")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, reports.MaxBytes))
-	if err != nil {
-		refusal := oauth.Errorf(oauth.InvalidRequest, "The body is too large or could not be read.", "body of at most %d bytes expected: %w", reports.MaxBytes, err)
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		refusal := oauth.Errorf(oauth.InvalidRequest, "The body is too large.", "body of at most %d bytes expected: %w", reports.MaxBytes, err)
 		refusal.Status = http.StatusRequestEntityTooLarge
 		return rs, batch, refusal
+	} else if err != nil { // of a connection that broke off: the batch is to come again
+		return rs, batch, &oauth.Error{Code: oauth.TemporarilyUnavailable, Description: "The body could not be read; try again.", Cause: err}
 	}
 	batch, assertion, err := reports.Parse(body)
 	if err != nil {

@@ -1,7 +1,10 @@
 package authz_test
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -155,5 +158,24 @@ func TestReportsAreTakenOnceAndOfAPIsAlone(t *testing.T) {
 	}
 	if reported() != 2 {
 		t.Errorf("two APIs reported, and it was counted %d times", reported())
+	}
+}
+
+// TestHalfABatchComesAgain: the answer to a body that breaks off is none of those
+// after which an API sends it no more.
+func TestHalfABatchComesAgain(t *testing.T) {
+	s := authztest.New(t)
+	for body, want := range map[string]int{"{": http.StatusServiceUnavailable, strings.Repeat(" ", reports.MaxBytes+1): http.StatusRequestEntityTooLarge} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.Address, "http://"))
+		check(t, err)
+		defer conn.Close()
+		fmt.Fprintf(conn, "POST /reports HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", reports.MaxBytes+9, body)
+		check(t, conn.(*net.TCPConn).CloseWrite())
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		check(t, err)
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%d bytes of a body: %d, %d expected", len(body), resp.StatusCode, want)
+		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -45,7 +44,7 @@ func (j *Judge) believed(ctx context.Context, rs clients.ResourceServer, id stor
 const maxPages = 10
 
 // granted reports whether the account has a grant for the audience, dead or not,
-// as long as the store knows it.
+// as long as the store knows it, or more grants than can be looked through.
 func (j *Judge) granted(ctx context.Context, audience string, id storage.UserID, client clients.ID, session storage.SessionID) (bool, error) {
 	// Those of a session are together, after its own identifier.
 	p := storage.Page{After: string(session), Limit: 1000}
@@ -55,7 +54,7 @@ func (j *Judge) granted(ctx context.Context, audience string, id storage.UserID,
 			return false, err
 		}
 		for _, g := range list {
-			if session != "" && !strings.HasPrefix(string(g.ID), string(session)+".") {
+			if session != "" && g.Session != session {
 				return false, nil
 			}
 			if g.Client == client && slices.Contains(g.Resource, audience) {
@@ -67,7 +66,7 @@ func (j *Judge) granted(ctx context.Context, audience string, id storage.UserID,
 		}
 		p.After = string(list[len(list)-1].ID)
 	}
-	return false, nil
+	return true, nil // nobody hides one grant behind ten thousand
 }
 
 // machines takes reports of a subject that is no account. A backend that asks

@@ -1,6 +1,8 @@
 package abuse_test
 
 import (
+	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +24,7 @@ func TestReportIsBelievedAboutItsOwnAudience(t *testing.T) {
 		"another app":             {notes, func(r *reports.Report) { r.Client = "another" }},
 		"a session that is none":  {notes, func(r *reports.Report) { r.Session = "alice.t" }},
 		"the begin of a session":  {notes, func(r *reports.Report) { r.Session = "alice." }},
+		"an account as a session": {notes, func(r *reports.Report) { r.Session = "alice" }},
 		"a session of another":    {notes, func(r *reports.Report) { r.Session = "bob.s" }},
 		"a grant for a session":   {notes, func(r *reports.Report) { r.Session = "alice.s.g" }},
 		"the subject is a client": {notes, func(r *reports.Report) { r.Subject, r.Client, r.Session = "spa", "spa", "" }},
@@ -67,5 +70,28 @@ func TestMachineIsTold(t *testing.T) {
 	}
 	if c.log.lines(`msg="client reported"`, "client=backend") != 1 || c.log.lines("not believed") != 0 {
 		t.Error("not told once")
+	}
+}
+
+// TestNobodyHidesBehindGrants: who has more grants than are looked through, of
+// apps that did no harm, is reported all the same, and suspended.
+func TestNobodyHidesBehindGrants(t *testing.T) {
+	c := newCourt(t, rules(flood))
+	var work sync.WaitGroup
+	for worker := range 64 {
+		work.Go(func() {
+			for i := worker; i < 12_000; i += 64 {
+				id := storage.GrantID(fmt.Sprintf("alice.s.a%05d", i)) // before the one that is looked for
+				if err := c.store.CreateGrant(t.Context(), storage.Grant{ID: id, Session: "alice.s", User: "alice", Client: "another", Resource: []string{mail.Audience}, CreatedAt: c.now, CodeExpires: c.now.Add(time.Minute), Expires: c.now.Add(time.Minute)}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	work.Wait()
+	c.report(10, "alice")
+	if c.user("alice").Block == nil {
+		t.Error("alice is not suspended")
 	}
 }

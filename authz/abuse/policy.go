@@ -3,7 +3,8 @@
 //
 // A [Judge] takes the batches of reports (see keys/verify/reports). What one
 // says of an account is believed where it concerns the reporter: the account has
-// a grant for its audience, by the app and in the login that the report names.
+// a grant for its audience, by the app and in the login that the report names, or
+// so many that they can't be looked through.
 // What is believed goes into the account's [storage.Case]: who, with which app,
 // in which login, from where, when and how often. A [Policy] says what becomes
 // of it; without rules nothing does, and an operator looks at the cases.

@@ -130,10 +130,13 @@ func (a *app) run(ctx context.Context, c *configuration) error {
 	case <-ctx.Done():
 		log.Info("stopping: requests under way are finished first")
 		deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		// At once: a long act of an operator's takes no time from the others.
+		var ends sync.WaitGroup
 		if local != nil {
-			local.Shutdown(deadline)
+			ends.Go(func() { local.Shutdown(deadline) })
 		}
 		err = web.Shutdown(deadline)
+		ends.Wait()
 		cancel()
 	}
 	stop()

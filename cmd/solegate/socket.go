@@ -23,13 +23,17 @@ type socket struct {
 	net.Listener
 }
 
-// maxSocketPath is the longest path of a socket that every system takes.
-const maxSocketPath = 103
+// maxSocketPath is the longest path of a socket that every system takes, and
+// madeIn the longest that is added to the folder's where the socket is made.
+const (
+	maxSocketPath = 103
+	madeIn        = "/.s4294967295/s"
+)
 
 // listenSocket makes the socket, in the place of one that a server left behind.
 func listenSocket(path string) (*socket, error) {
-	if len(path) > maxSocketPath {
-		return nil, fmt.Errorf("admin.socket: %s: the path of a socket has %d characters at most: choose a shorter one", path, maxSocketPath)
+	if len(path) > maxSocketPath || len(filepath.Dir(path))+len(madeIn) > maxSocketPath {
+		return nil, fmt.Errorf("admin.socket: %s: the path of a socket has %d characters at most, that of its folder %d: choose a shorter one", path, maxSocketPath, maxSocketPath-len(madeIn))
 	}
 	switch info, err := os.Lstat(path); {
 	case errors.Is(err, fs.ErrNotExist):

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -12,7 +15,9 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/solegate/solegate/authz/authztest"
 )
@@ -167,4 +172,63 @@ func TestSocketIsTheOwners(t *testing.T) {
 	check("link", func() error { return os.Symlink("nowhere", "link") }, notOne)
 	check("no/s", func() error { return nil }, "no such file or directory")
 	check(strings.Repeat("x", 104), func() error { return nil }, "103 characters at most")
+	// The longest folder does, and says so if one is longer.
+	deep := strings.Repeat("x", 89)
+	for folder, want := range map[string]string{deep: "that of its folder 88", deep[1:]: ""} {
+		if err := os.Mkdir(folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		third, err := listenSocket(folder + "/s")
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("a folder of %d characters: %v", len(folder), err)
+		}
+		if err == nil {
+			third.Close()
+		}
+	}
+}
+
+// TestOperatorHoldsNoShutdownUp: while a request of an operator's is finished, no
+// others are taken.
+func TestOperatorHoldsNoShutdownUp(t *testing.T) {
+	t.Chdir(t.TempDir()) // a short path for the socket
+	stopped := make(chan error, 1)
+	if !t.Run("server", func(t *testing.T) {
+		address := start(t, func(c *configuration) { c.Admin.Socket = "s" })
+		conn, err := net.Dial("unix", "s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		half := "POST /admin/users/nobody/block HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+		if _, err := io.WriteString(conn, half); err != nil {
+			t.Fatal(err)
+		}
+		// The server asks for the body, so it is at the request.
+		if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, " 100 ") {
+			t.Fatalf("%q, %v", line, err)
+		}
+		go func() {
+			defer conn.Close()
+			for began := time.Now(); ; {
+				web, err := net.Dial("tcp", address)
+				switch {
+				case errors.Is(err, syscall.ECONNREFUSED):
+					_, err = io.WriteString(conn, "{}")
+					stopped <- err
+					return
+				case err == nil:
+					web.Close()
+				}
+				if time.Since(began) > 10*time.Second {
+					stopped <- errors.New("others are still served")
+					return
+				}
+			}
+		}()
+	}) {
+		return
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
 }

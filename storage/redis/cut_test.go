@@ -61,6 +61,12 @@ func TestConnectionCut(t *testing.T) {
 			if st.Grant.Generation != 2 {
 				t.Errorf("generation %d after one rotation", st.Grant.Generation)
 			}
+			// The one refresh of who is slowed down is not taken for another.
+			slow := rotation(id, 2)
+			slow.Keep, slow.OnlyUntil = true, slow.At.Add(time.Minute)
+			cut("evalsha")
+			check(t, s.Rotate(ctx, slow))
+			want(t, s.Rotate(ctx, slow), storage.ErrTooSoon)
 
 			cut("evalsha")
 			check(t, s.CreateUser(ctx, storage.User{ID: storage.UserID(name), Name: name}))

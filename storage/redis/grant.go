@@ -85,7 +85,9 @@ func (s *Store) Rotate(ctx context.Context, r storage.Rotation) error {
 		// Named only here: while its slot moves, a script that names a key that
 		// is not there must wait until it has moved.
 		w.keys = append(w.keys, s.onlyKey(r.Grant.User()))
-		w.args = append(w.args, times(r.OnlyUntil), max(r.OnlyUntil.Sub(r.At), 0).Milliseconds()+clockMargin.Milliseconds())
+		// With what it is the only one of: repeated it knows its own.
+		w.args = append(w.args, times(r.OnlyUntil, r.At)+string(r.Grant), max(r.OnlyUntil.Sub(r.At), 0).Milliseconds()+clockMargin.Milliseconds(), "")
+		w.repeat, w.again = marked, len(w.args)-1
 	}
 	return s.do(ctx, w)
 }

@@ -1,8 +1,9 @@
 -- Rotates the refresh token of a grant. Begins with grant.lua.
 -- KEYS: the grant; until when the user gets no other refresh, if that is asked
 -- ARGV: at, generation, begin of the grace window, idle expiry (8 bytes each);
---       reason if it is reuse; something if the generation stays; until when it
---       is the user's only one (8 bytes), if it is, and the life of that in ms
+--       reason if it is reuse; something if the generation stays; if it is the
+--       user's only one, until when that is (8 bytes) and which it is, the life
+--       of that in ms, and again
 local atS, atN, fromH, fromL, graceS, graceN, nextS, nextN =
   struct.unpack('>I4I4I4I4I4I4I4I4', ARGV[1])
 if redeemedS == 0 and redeemedN == 0 then
@@ -18,7 +19,8 @@ local generation, from = generationH * 4294967296 + generationL, fromH * 4294967
 if from == generation then
   if ARGV[4] then
     local only = redis.call('GET', KEYS[2])
-    if only and before(atS, atN, struct.unpack('>I4I4', only)) then
+    local own = only == ARGV[4] and ARGV[6] == '1'
+    if only and not own and before(atS, atN, struct.unpack('>I4I4', only)) then
       return TOO_SOON
     end
     redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5])
