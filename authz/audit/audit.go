@@ -35,7 +35,7 @@
 //
 // What strangers can cause without an account ("authorization refused", all that
 // ends with " refused") is kept at most [strangersPerSecond] times a second and
-// process, after a burst of [strangersBurst]; what an account can cause without
+// process, after a burst of [strangersBurst], and its texts shorter; what an account can cause without
 // end ("code issued") likewise for each account. How many were left out is a line of its own, once a
 // minute. While the store can't be written, lines wait, [maxQueue] of them at
 // most; how many did not fit is a line, too. The structured log has all of them.
@@ -195,6 +195,9 @@ func (l *Log) Record(ctx context.Context, e Event) {
 	now := l.config.Now()
 	if l.limits.leftOut(e, now) {
 		return
+	}
+	if ofStrangers(e) {
+		e = e.short(strangersText)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -10,8 +10,11 @@ import (
 
 // What is kept of events that somebody can cause as often as they like.
 const (
-	strangersPerSecond = 20
-	strangersBurst     = 200
+	// What strangers cause is in the store for months: at this rate a flood that
+	// never ends is some 40 MB a day, of texts as long as may be 130 MB.
+	strangersPerSecond = 1
+	strangersBurst     = 1000
+	strangersText      = 128 // bytes
 	accountPerSecond   = 1
 	accountBurst       = 60
 	maxAccounts        = 4096 // who are remembered at once
@@ -30,13 +33,16 @@ type limits struct {
 	left      int // out, since it was last asked
 }
 
+// ofStrangers reports whether e is what a stranger can cause.
+func ofStrangers(e Event) bool { return strings.HasSuffix(e.What, " refused") }
+
 // leftOut reports whether e, at now, is one too many, and counts it.
 func (l *limits) leftOut(e Event, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	fits := true
 	switch {
-	case strings.HasSuffix(e.What, " refused"):
+	case ofStrangers(e):
 		fits = l.strangers.take(now, strangersPerSecond, strangersBurst)
 	case repeatable[e.What]:
 		b := l.accounts[e.User]
