@@ -126,7 +126,7 @@ func New(_ context.Context, c Config) (*Server, error) {
 		}
 	}
 	s.admin = admin.New(admin.Config{
-		Issuer: c.Issuer, Store: c.Store, Ring: c.Ring, Revoker: s.revoker,
+		Issuer: c.Issuer, Store: c.Store, Ring: c.Ring, Revoker: s.revoker, Judge: s.judge,
 		UserName: login.NormalizeName, RequestID: s.requestID, Log: c.Log, Now: c.Now,
 	})
 	s.metadata = s.prepareMetadata()
@@ -231,10 +231,13 @@ func (s *Server) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// EndStreams ends the streams of the revocation feed, which would go on for
-// ever. Call it when the server shuts down, so that it need not wait for them
-// (http.Server.RegisterOnShutdown).
-func (s *Server) EndStreams() { s.feed.End() }
+// EndStreams ends the streams of the revocation feed and of the operator's API,
+// which would go on for ever. Call it when the server shuts down, so that it
+// need not wait for them (http.Server.RegisterOnShutdown).
+func (s *Server) EndStreams() {
+	s.feed.End()
+	s.admin.EndStreams()
+}
 
 // client returns an enabled client that this server serves. The error is an
 // [*oauth.Error].

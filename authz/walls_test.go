@@ -45,7 +45,7 @@ var floors = map[string]string{
 	"storage":              "clients",
 	"keys":                 "storage",
 	"authz/abuse":          "authz/audit authz/revocation authz/throttle clients keys/verify/reports storage",
-	"authz/admin":          "authz/audit authz/revocation clients keys storage",
+	"authz/admin":          "authz/abuse authz/audit authz/revocation clients keys storage",
 	"authz/audit":          "clients storage",
 	"authz/throttle":       "storage",
 	"authz/feed":           "keys/verify/feed storage",

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/solegate/solegate/authz/audit"
+	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/authz/throttle"
 	"github.com/solegate/solegate/storage"
 )
@@ -80,6 +81,9 @@ func (j *Judge) act(ctx context.Context, u *storage.User, d storage.Decision) (o
 	case Throttle:
 		err = j.Revoker.ThrottleUser(ctx, u.ID, storage.Throttle{Rule: r.Name, Reason: d.Because, Until: d.Until, Every: r.Every})
 	default:
+		if r.Action == Suspend && suspendedBy(u, d) {
+			return "", nil // and counted: only the answer was lost
+		}
 		wait, err := j.throttle.Try(ctx, j.cap())
 		if err != nil {
 			return "", fmt.Errorf("count the suspended: %w", err)
@@ -93,12 +97,20 @@ func (j *Judge) act(ctx context.Context, u *storage.User, d storage.Decision) (o
 		} else {
 			err = j.Revoker.DemandLogin(ctx, u.ID, r.Name, d.Because)
 		}
-		if err != nil {
-			j.throttle.TakeBack(ctx, j.cap()) // if that fails one is suspended less
+		// What may have been done counts. What was not does not, also if whoever
+		// reports has hung up; if that fails one is suspended less.
+		if err != nil && !errors.Is(err, revocation.ErrNotRecorded) && !errors.Is(err, storage.ErrUnknown) {
+			j.throttle.TakeBack(context.WithoutCancel(ctx), j.cap())
 		}
 		return gone(err)
 	}
 	return gone(err)
+}
+
+// suspendedBy reports whether u is suspended by what was decided already.
+func suspendedBy(u *storage.User, d storage.Decision) bool {
+	b := u.Block
+	return b != nil && b.Rule == d.Rule && b.Until.Equal(d.Until) && !b.At.Before(d.At)
 }
 
 // gone makes an outcome of it that the account is no longer there.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/solegate/solegate/authz/abuse"
+	"github.com/solegate/solegate/authz/audit"
+	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/keys/verify/reports"
 	"github.com/solegate/solegate/storage"
 	"github.com/solegate/solegate/storage/storagetest"
@@ -217,5 +219,78 @@ func TestReportEndsWithItsRequest(t *testing.T) {
 	c.check(c.judge.Report(t.Context(), notes, b))
 	if c.kase("alice").Reported != 10 || c.user("bob").Block == nil {
 		t.Error("it does not count when it comes again")
+	}
+}
+
+// TestCapHoldsWhateverFails: who may be suspended counts, and who is not does not.
+func TestCapHoldsWhateverFails(t *testing.T) {
+	p := rules(flood)
+	p.SuspendPerHour = 2
+	who := []string{"alice", "bob", "carol", "dave"}
+	for name, test := range map[string]struct {
+		write     string // which fails
+		outcome   storagetest.Outcome
+		suspended int // meanwhile
+	}{
+		"it can't be written":                  {"UpdateUser", storagetest.Outcome{Fail: true}, 0},
+		"it is not known to be written":        {"UpdateUser", storagetest.Outcome{Lose: true}, 2},
+		"the audit log can't be written":       {"AppendAudit", storagetest.Outcome{Fail: true}, 2},
+		"the reporter hangs up before the end": {"", storagetest.Outcome{}, 0},
+	} {
+		c := newCourt(t, p)
+		for _, name := range who[2:] {
+			c.add(name)
+		}
+		j := c.another(c.store, p)
+		faulty := j.Store.(storage.Store)
+		j.Audit = audit.New(audit.Config{Store: faulty, Now: c.clock})
+		j.Revoker = revocation.New(revocation.Config{Store: faulty, Audit: j.Audit, Now: c.clock})
+		ctx, hangUp := context.WithCancel(t.Context())
+		c.faults(func(write string) storagetest.Outcome {
+			if write == test.write {
+				return test.outcome
+			}
+			if test.write == "" && write == "AppendEvents" {
+				hangUp() // before it is written
+			}
+			return storagetest.Outcome{}
+		})
+		suspended := func() (n int) {
+			for _, name := range who {
+				if c.user(storage.UserID(name)).Block != nil {
+					n++
+				}
+			}
+			return n
+		}
+		var batches []reports.Batch
+		for _, name := range who {
+			batches = append(batches, c.batch(10, name))
+		}
+		for range 2 {
+			for _, b := range batches {
+				j.Report(ctx, notes, b)
+				hangUp()
+				ctx, hangUp = context.WithCancel(t.Context())
+			}
+			c.after(20 * time.Second)
+		}
+		if n := suspended(); n != test.suspended {
+			t.Errorf("%s: %d are suspended, %d expected", name, n, test.suspended)
+		}
+		c.faults(nil)
+		for _, b := range batches {
+			c.check(j.Report(t.Context(), notes, b))
+		}
+		hangUp()
+		done := 0
+		for _, name := range who {
+			if d := c.kase(storage.UserID(name)).Decisions; len(d) == 1 && d[0].Withheld == "" {
+				done++
+			}
+		}
+		if n := suspended(); n != 2 || done != 2 {
+			t.Errorf("%s: in the end %d are suspended and %d are said to be, 2 expected", name, n, done)
+		}
 	}
 }

@@ -23,9 +23,10 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
-	"path"
 	"time"
 
+	"github.com/solegate/solegate/authz/abuse"
+	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/keys"
@@ -48,6 +49,9 @@ type Store interface {
 	storage.Clients
 	storage.Users
 	storage.Sessions
+	storage.Grants
+	storage.Cases
+	storage.Audit
 }
 
 // Config is what an [API] is made of. All of it is required.
@@ -57,6 +61,7 @@ type Config struct {
 	Store   Store
 	Ring    *keys.Ring
 	Revoker *revocation.Revoker
+	Judge   *abuse.Judge
 	// UserName gives a login name the one form in which it is compared, or
 	// says that it is none.
 	UserName func(string) (string, error)
@@ -69,12 +74,13 @@ type Config struct {
 // API is the operator's API. It is safe for concurrent use.
 type API struct {
 	Config
-	mux *http.ServeMux
+	mux     *http.ServeMux
+	streams streams
 }
 
 // New returns an API.
 func New(c Config) *API {
-	a := &API{Config: c, mux: http.NewServeMux()}
+	a := &API{Config: c, mux: http.NewServeMux(), streams: newStreams()}
 	for _, r := range routes {
 		a.mux.Handle(r.pattern, &r)
 	}
@@ -84,8 +90,8 @@ func New(c Config) *API {
 // route is one operation.
 type route struct {
 	pattern string // of http.ServeMux
-	// answer does it and returns what is answered as JSON, or text, which is
-	// answered as it is. The error says why not, see problem.go.
+	// answer does it and returns what is answered as JSON, or a text, which is
+	// answered as it is, or a stream. The error says why not, see problem.go.
 	answer func(*API, *call) (any, error)
 	query  []string // the parameters that it takes
 	body   []string // the members of its body that it takes
@@ -114,13 +120,28 @@ var routes = []route{
 	{pattern: "GET /admin/keys", answer: (*API).listKeys},
 	{pattern: "POST /admin/keys/{key}/revoke", answer: (*API).revokeKey, body: []string{"reason"}},
 
+	{pattern: "GET /admin/cases", answer: (*API).listCases, query: []string{"all", "after", "limit"}},
+	{pattern: "GET /admin/cases/{user}", answer: (*API).showCase},
+	{pattern: "POST /admin/cases/{user}/dismiss", answer: (*API).dismissCase, body: []string{"reason"}},
+
+	{pattern: "GET /admin/audit", answer: (*API).searchAudit, query: append([]string{"before", "limit"}, whichLines...)},
+	{pattern: "GET /admin/audit/follow", answer: (*API).followAudit, query: append([]string{"after"}, whichLines...)},
+
 	{pattern: "POST /admin/revoke-all", answer: (*API).revokeAll, body: []string{"reason"}},
 }
 
-// Door says which operator makes the request, in the words of the audit log, or
-// why nobody may: a [*Problem], or an error that is answered as one of the
-// server's own.
-type Door func() (operator string, err error)
+// Operator is who makes a request, as a door knows it.
+type Operator struct {
+	// Name is how the audit log names it.
+	Name string
+	// Still says, while a stream goes on, why the operator may no longer have
+	// it; nil means that nothing can end it.
+	Still func(context.Context) error
+}
+
+// Door says which operator makes the request, or why nobody may: a [*Problem],
+// or an error that is answered as one of the server's own.
+type Door func() (Operator, error)
 
 // Serve answers the request.
 func (a *API) Serve(w http.ResponseWriter, r *http.Request, door Door) {
@@ -137,20 +158,22 @@ func (a *API) Serve(w http.ResponseWriter, r *http.Request, door Door) {
 		a.refuse(w, r, "", err)
 		return
 	}
-	r = r.WithContext(withOperator(r.Context(), who))
+	r = r.WithContext(audit.WithOperator(r.Context(), who.Name))
 	c, err := a.call(w, r)
 	if err != nil {
-		a.refuse(w, r, who, err)
+		a.refuse(w, r, who.Name, err)
 		return
 	}
 	answer, err := c.route.answer(a, c)
 	if err != nil {
-		a.refuse(w, r, who, err)
+		a.refuse(w, r, who.Name, err)
 		return
 	}
 	a.Log.LogAttrs(r.Context(), slog.LevelInfo, "operator served",
-		slog.String("operator", who), slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.String("request", a.RequestID(r)))
+		slog.String("operator", who.Name), slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.String("request", a.RequestID(r)))
 	switch answer := answer.(type) {
+	case stream:
+		a.serveStream(w, r, who, answer)
 	case text:
 		h.Set("Content-Type", answer.media)
 		w.Write(answer.body)
@@ -159,10 +182,6 @@ func (a *API) Serve(w http.ResponseWriter, r *http.Request, door Door) {
 		w.Write(marshal(answer))
 	}
 }
-
-// withOperator names the operator in what is written down about the request. It
-// is the one place that does.
-func withOperator(ctx context.Context, _ string) context.Context { return ctx }
 
 // sameOrigin refuses what a page of another site sends, or makes a browser
 // send. There is no CORS either, and no cookie is ever looked at.
@@ -176,11 +195,9 @@ func (a *API) sameOrigin(r *http.Request) error {
 	return nil
 }
 
-// match finds the route of a request, and sets the values of its path.
+// match finds the route of a request, and sets the values of its path. Where the
+// multiplexer would redirect there is none.
 func (a *API) match(w http.ResponseWriter, r *http.Request) (*route, error) {
-	if path.Clean(r.URL.Path) != r.URL.Path { // the multiplexer would redirect
-		return nil, refusef(http.StatusNotFound, "There is nothing at this path.", "the path is not clean")
-	}
 	m := &matching{header: http.Header{}}
 	a.mux.ServeHTTP(m, r)
 	if allow := m.header.Get("Allow"); m.route == nil && allow != "" {

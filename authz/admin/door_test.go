@@ -3,6 +3,7 @@ package admin_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -13,7 +14,9 @@ import (
 
 	"github.com/solegate/solegate/authz"
 	"github.com/solegate/solegate/authz/admin"
+	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/keys"
 	"github.com/solegate/solegate/storage"
 	"github.com/solegate/solegate/storage/storagetest"
 )
@@ -42,12 +45,12 @@ func (a away) Standing(ctx context.Context, id storage.GrantID, client clients.I
 func network(w *world) (token func(name string, changes ...string) string) {
 	console := w.AddClient(clients.Client{
 		ID: "console", RedirectURIs: w.Client.RedirectURIs, Origins: w.Client.Origins,
-		Audiences: []string{admin.Audience(w.URL)}, Scopes: []string{"openid", admin.Scope},
+		Audiences: []string{admin.Audience(w.URL)}, Scopes: []string{"openid", "offline_access", admin.Scope},
 	})
 	w.door = w.URL
 	return func(name string, changes ...string) string {
 		w.t.Helper()
-		changes = append([]string{"client_id", string(console.ID), "scope", "openid " + admin.Scope}, changes...)
+		changes = append([]string{"client_id", string(console.ID), "scope", "openid offline_access " + admin.Scope}, changes...)
 		tokens := w.Redeem(w.Browser().Code(name, changes...), "client_id", string(console.ID))
 		if tokens.AccessToken == "" {
 			w.t.Fatalf("no token: %+v", tokens)
@@ -138,8 +141,30 @@ func TestErrorsAreAsDescribed(t *testing.T) {
 	}
 
 	for name := range w.d.doc["components"].(map[string]any)["responses"].(map[string]any) {
-		if !w.d.used[name] && name != "Problem" && name != "Client" {
+		response, _ := w.d.at("components", "responses", name)
+		if _, refusal := response["content"].(map[string]any)["application/problem+json"]; refusal && !w.d.used[name] && name != "Problem" {
 			t.Errorf("%s is described, and was not answered", name)
+		}
+	}
+}
+
+// TestErrorsOfTheStore: what is answered, and that nothing of them is.
+func TestErrorsOfTheStore(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		status int
+		detail string
+	}{
+		{storage.ErrNotFound, 404, "There is none by that identifier."},
+		{storage.ErrConflict, 409, "It was changed by somebody else at this moment: look at it and try again."},
+		{storage.ErrUnknown, 503, "It may have been done, or not: do it again."},
+		{storage.ErrUnavailable, 503, "The server can't do this now; try again."},
+		{fmt.Errorf("%w: %w", revocation.ErrNotRecorded, storage.ErrUnknown), 503, "It is done, and the audit log may not have it: do it again."},
+		{errors.New("disk full at /var/lib/solegate"), 503, "The server can't do this now; try again."},
+	} {
+		p := admin.ProblemOf(fmt.Errorf("block user: %w", c.err))
+		if p.Status != c.status || p.Detail != c.detail || !errors.Is(p, c.err) {
+			t.Errorf("%v: %d %s", c.err, p.Status, p.Detail)
 		}
 	}
 }
@@ -220,5 +245,34 @@ func TestTurns(t *testing.T) {
 	}
 	if n := turns.Remembered(); n > 1024 {
 		t.Errorf("%d are remembered", n)
+	}
+}
+
+// TestAuditLogNamesTheOperator: each act is written down with who did it, at both
+// doors.
+func TestAuditLogNamesTheOperator(t *testing.T) {
+	w := newWorld(t, func(c *authz.Config) { c.Admin = true })
+	alice, bob := w.User("alice").ID, w.AddUser("bob").ID
+	path := "/admin/users/" + string(bob)
+	w.must("POST", path+"/block", `{"reason":"by the socket"}`)
+	token := network(w)
+	check(t, w.Revoker.SetOperator(t.Context(), alice, true))
+	bearer := token("alice")
+	for _, act := range []string{path + "/unblock", path + "/revoke", "/admin/clients/spa/disable", "/admin/clients/spa/enable", "/admin/keys/" + w.Ring.Signer(keys.RS256) + "/revoke", "/admin/revoke-all"} {
+		if got := w.send("POST", act, "", "Authorization", bearer); got.status != 200 {
+			t.Errorf("%s: %d %s", act, got.status, got.text)
+		}
+	}
+	for what, who := range map[string]string{
+		"user blocked": "test", "user unblocked": "user:" + string(alice), "user revoked": "user:" + string(alice), "client disabled": "user:" + string(alice),
+		"client enabled": "user:" + string(alice), "key revoked": "user:" + string(alice), "everything revoked": "user:" + string(alice),
+	} {
+		named := false
+		for line := range strings.Lines(w.Audited()) {
+			named = named || strings.Contains(line, `"`+what+`"`) && strings.Contains(line, `"operator":"`+who+`"`)
+		}
+		if !named {
+			t.Errorf("nobody did it: %s; expected is %s, of\n%s", what, who, w.Audited())
+		}
 	}
 }

@@ -20,6 +20,9 @@ var (
 	ParseQuery = parseQuery
 )
 
+// ProblemOf is what is answered for an error.
+var ProblemOf = problem
+
 // Remembered is how many operators are.
 func (t *Turns) Remembered() int {
 	t.mu.Lock()

@@ -114,11 +114,13 @@ func (d *description) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, err
+	var body []byte
+	if resp.Header.Get("Content-Type") != "text/event-stream" { // that goes on
+		if body, err = io.ReadAll(resp.Body); err != nil {
+			return nil, err
+		}
+		resp.Body = io.NopCloser(bytes.NewReader(body))
 	}
-	resp.Body = io.NopCloser(bytes.NewReader(body))
 	name := r.Method + " " + r.URL.Path
 	path, found := d.operation(r)
 	if !found {
@@ -202,7 +204,7 @@ func (d *description) problem(name string, resp *http.Response, body []byte) {
 	}
 }
 
-// parameters are those of an operation's query.
+// parameters are those of an operation's query, in order.
 func (d *description) parameters(operation map[string]any) (names []string) {
 	list, _ := operation["parameters"].([]any)
 	for _, item := range list {
@@ -210,7 +212,9 @@ func (d *description) parameters(operation map[string]any) (names []string) {
 		if ref, ok := parameter["$ref"].(string); ok {
 			parameter, _ = d.at(strings.Split(strings.TrimPrefix(ref, "#/"), "/")...)
 		}
-		names = append(names, parameter["name"].(string))
+		if parameter["in"] == "query" {
+			names = append(names, parameter["name"].(string))
+		}
 	}
 	return names
 }

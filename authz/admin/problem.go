@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/storage"
 )
 
@@ -42,6 +43,8 @@ func problem(err error) *Problem {
 		return p
 	}
 	switch {
+	case errors.Is(err, revocation.ErrNotRecorded):
+		return &Problem{http.StatusServiceUnavailable, "It is done, and the audit log may not have it: do it again.", err}
 	case errors.Is(err, storage.ErrNotFound):
 		return &Problem{http.StatusNotFound, "There is none by that identifier.", err}
 	case errors.Is(err, storage.ErrConflict):

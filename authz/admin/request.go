@@ -18,10 +18,11 @@ import (
 	"github.com/solegate/solegate/storage"
 )
 
-// Bounds of what a request may hold: the reason in characters, all else in bytes.
+// Bounds of what a request may hold, in bytes.
 const (
 	maxBody      = 4 << 10
-	maxReason    = 200
+	maxReason    = 500
+	maxRunes     = 200 // of the reason
 	maxID        = 200 // of a user, a session, a client or a key
 	maxParameter = 512
 )
@@ -171,8 +172,8 @@ func (c *call) reason(preset string) (string, error) {
 	if !ok {
 		return preset, nil
 	}
-	if strings.TrimSpace(text) == "" || utf8.RuneCountInString(text) > maxReason || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f || r == utf8.RuneError }) {
-		return "", refusef(http.StatusBadRequest, "The reason is empty, too long or has control characters.", "reason of %d characters, at most %d", utf8.RuneCountInString(text), maxReason)
+	if strings.TrimSpace(text) == "" || len(text) > maxReason || utf8.RuneCountInString(text) > maxRunes || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f || r == utf8.RuneError }) {
+		return "", refusef(http.StatusBadRequest, "The reason is empty, too long or has control characters.", "reason of %d bytes", len(text))
 	}
 	return text, nil
 }
@@ -211,6 +212,17 @@ const (
 	maxLimit    = 1000
 	presetLimit = 100
 )
+
+// flag is a parameter that is true or false, which it is if it is missing.
+func (c *call) flag(name string) (bool, error) {
+	switch c.query.Get(name) {
+	case "true":
+		return true, nil
+	case "false", "":
+		return false, nil
+	}
+	return false, refusef(http.StatusBadRequest, "A parameter is neither true nor false.", "%s", name)
+}
 
 // page is the part of a listing that is asked for.
 func (c *call) page() (storage.Page, error) {

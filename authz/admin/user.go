@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/solegate/solegate/authz/revocation"
+	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
 )
 
@@ -29,13 +31,17 @@ type User struct {
 	UpdatedAt   time.Time `json:"updated_at"`
 }
 
-// Session is a login session that is good now.
+// Session is a login session that can still do something: log in to another
+// app, or refresh.
 type Session struct {
-	ID       storage.SessionID `json:"id"`
-	AuthTime time.Time         `json:"auth_time"`
-	LastSeen time.Time         `json:"last_seen"`
-	Address  string            `json:"address"`
-	Browser  string            `json:"user_agent"`
+	ID          storage.SessionID `json:"id"`
+	AuthTime    time.Time         `json:"auth_time"`
+	LastSeen    time.Time         `json:"last_seen"`
+	Address     string            `json:"address"`
+	Browser     string            `json:"user_agent"`
+	IdleExpires time.Time         `json:"idle_expires"`
+	Expires     time.Time         `json:"expires"`
+	Clients     []clients.ID      `json:"clients,omitempty"` // that have a grant of it
 }
 
 // ShowUser returns what operators see of u at now, without its sessions.
@@ -56,11 +62,22 @@ func ShowUser(u storage.User, now time.Time) User {
 		HasPassword: u.Password != "", CreatedAt: u.CreatedAt, UpdatedAt: u.UpdatedAt}
 }
 
-// ShowSession returns what operators see of the session s of u, and whether it
-// is good at now.
-func ShowSession(s storage.Session, u storage.User, now time.Time) (Session, bool) {
-	good := now.Before(s.IdleExpires) && revocation.SessionLive(s, u, now) == nil
-	return Session{s.ID, s.AuthTime, s.LastSeen, s.Address, s.UserAgent}, good
+// ShowSession returns what operators see of the session s of u, of which those
+// clients have a grant, and whether it can do something at now.
+func ShowSession(s storage.Session, u storage.User, having []clients.ID, now time.Time) (Session, bool) {
+	good := revocation.SessionLive(s, u, now) == nil && (now.Before(s.IdleExpires) || len(having) > 0)
+	return Session{s.ID, s.AuthTime, s.LastSeen, s.Address, s.UserAgent, s.IdleExpires, s.Expires, having}, good
+}
+
+// ClientsOf returns which clients have a grant at now, by session.
+func ClientsOf(grants []storage.Grant, now time.Time) map[storage.SessionID][]clients.ID {
+	having := map[storage.SessionID][]clients.ID{}
+	for _, g := range grants {
+		if g.RevokedAt.IsZero() && now.Before(g.Expires) && !slices.Contains(having[g.Session], g.Client) {
+			having[g.Session] = append(having[g.Session], g.Client)
+		}
+	}
+	return having
 }
 
 func (a *API) listUsers(c *call) (any, error) {
@@ -150,7 +167,36 @@ func (a *API) listSessions(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return listed(all, p, func(s storage.Session) string { return string(s.ID) }, func(s storage.Session) (Session, bool) { return ShowSession(s, u, now) }), nil
+	grants, err := a.grantsOf(ctx, u.ID, all)
+	if err != nil {
+		return nil, err
+	}
+	having := ClientsOf(grants, now)
+	return listed(all, p, func(s storage.Session) string { return string(s.ID) }, func(s storage.Session) (Session, bool) { return ShowSession(s, u, having[s.ID], now) }), nil
+}
+
+// maxGrants bounds how many grants are looked at for a part of a listing.
+const maxGrants = 10_000
+
+// grantsOf returns the grants of some sessions that follow one another: a
+// grant's identifier begins with its session's, so they do, too.
+func (a *API) grantsOf(ctx context.Context, u storage.UserID, sessions []storage.Session) (grants []storage.Grant, err error) {
+	if len(sessions) == 0 {
+		return nil, nil
+	}
+	last := sessions[len(sessions)-1].ID
+	for p := (storage.Page{After: string(sessions[0].ID), Limit: maxLimit}); len(grants) < maxGrants; {
+		part, err := a.Store.ListGrants(ctx, u, p)
+		if err != nil {
+			return nil, err
+		}
+		grants = append(grants, part...)
+		if len(part) < p.Limit || part[len(part)-1].Session > last {
+			break
+		}
+		p.After = string(part[len(part)-1].ID)
+	}
+	return grants, nil
 }
 
 func (a *API) endSession(c *call) (any, error) {

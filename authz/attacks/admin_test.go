@@ -224,7 +224,10 @@ func TestG40APICredentialIsNoOperators(t *testing.T) {
 	if tokens.AccessToken == "" {
 		t.Fatalf("no token: %+v", tokens)
 	}
-	o.refused("a client's own token", 401, "Authorization", "Bearer "+tokens.AccessToken)
+	resp := o.refused("a client's own token", 401, "Authorization", "Bearer "+tokens.AccessToken)
+	if got := resp.Header.Get("WWW-Authenticate"); !strings.Contains(got, `error="invalid_token"`) {
+		t.Errorf("a client's own token: %s", got) // no login makes it a person's
+	}
 	o.refused("an API's assertion", 401, "Authorization", "Bearer "+signer.Assertion("robot", nil))
 }
 
@@ -341,4 +344,22 @@ func TestG40StrangerLearnsNothing(t *testing.T) {
 		}
 	}
 	o.honest("Authorization", bearer)
+}
+
+// Who has stolen a token that is worth nothing by itself can't keep the operator
+// out by asking too often in their name.
+func TestG40ThiefUsesUpNoTurnOfTheOperators(t *testing.T) {
+	o := newOperated(t)
+	key := o.Key()
+	bound := signInOf(o.Server.With(key), o.Browser(), "alice")
+	ended := o.signIn("alice")
+	o.honest("Authorization", "Bearer "+ended.AccessToken)
+	sid, _ := authztest.Claims(t, ended.AccessToken)["sid"].(string)
+	check(t, o.Revoker.EndSession(t.Context(), storage.SessionID(sid), ""))
+	for range 210 {
+		o.refused("a bound token without its key", 401, "Authorization", "DPoP "+bound.AccessToken)
+		o.refused("a token that has ended", 401, "Authorization", "Bearer "+ended.AccessToken)
+	}
+	proof := key.Proof("POST", o.URL+o.blockPath(), map[string]any{"ath": authztest.ATH(bound.AccessToken)})
+	o.honest("Authorization", "DPoP "+bound.AccessToken, "DPoP", proof)
 }

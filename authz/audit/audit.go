@@ -34,11 +34,12 @@
 // # What is not kept
 //
 // What strangers can cause without an account ("authorization refused", all that
-// ends with " refused") is kept at most [strangersPerSecond] times a second and
-// process, after a burst of [strangersBurst], and its texts shorter; what an account can cause without
-// end ("code issued") likewise for each account. How many were left out is a line of its own, once a
-// minute. While the store can't be written, lines wait, [maxQueue] of them at
-// most; how many did not fit is a line, too. The structured log has all of them.
+// ends with " refused") is kept once a second and process, after a burst of 500,
+// its texts shorter: 86,400 lines a day at most, whoever attacks. What an account can cause without
+// end ("code issued") is kept once a second for each, after a burst of 60. How many
+// were left out is a line of its own, once a minute. While the store can't be
+// written, 4096 lines wait; how many did not fit is a line, too. The structured
+// log has all of them.
 package audit
 
 import (
@@ -100,7 +101,7 @@ type Config struct {
 	// Keep is how long a line is kept; 0: for ever. What was once written to be
 	// kept for ever keeps all lines behind it, too.
 	Keep time.Duration
-	// Secret is that of the key ring, see [keys.Ring.Secret]; with nil this
+	// Secret is that of the key ring, see keys.Ring.Secret; with nil this
 	// process does not seal.
 	Secret func(purpose string) [32]byte
 	// Now and Rand are the clock and the source of randomness; nil means the

@@ -10,11 +10,9 @@ import (
 
 // What is kept of events that somebody can cause as often as they like.
 const (
-	// What strangers cause is in the store for months: at this rate a flood that
-	// never ends is some 40 MB a day, of texts as long as may be 130 MB.
 	strangersPerSecond = 1
-	strangersBurst     = 1000
-	strangersText      = 128 // bytes
+	strangersBurst     = 500
+	strangersText      = 128 // bytes: for months, whoever attacks
 	accountPerSecond   = 1
 	accountBurst       = 60
 	maxAccounts        = 4096 // who are remembered at once

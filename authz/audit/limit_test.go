@@ -81,7 +81,7 @@ func TestFloodForever(t *testing.T) {
 	w := newWorld(t)
 	l := w.open(w.store, false)
 	long := strings.Repeat("\x00", 1000)
-	for range 600 { // of what is left out nothing is made, so the rest of the day is as these
+	for range 400 { // of what is left out nothing is made, so the rest of the day is as these
 		l.Record(t.Context(), Event{What: "authorization refused", RedirectURI: long, Reason: fmt.Sprintf("%q", long)})
 	}
 	w.close(l)

@@ -81,6 +81,7 @@ func (v *revocations) String() string {
 	row("    lasting → refused by the first API", false, by(byFunction), func(f *refusal) (time.Time, time.Time) { return f.lasting, f.first() })
 	row("    lasting → refused by every API", false, by(byFunction), func(f *refusal) (time.Time, time.Time) { return f.lasting, f.last() })
 	row("between two looks, at the slowest API", false, everybody, (*refusal).widest)
+	b.WriteString("0 ms: every API refused before the command was done, or the answer there.\n")
 	v.load(&b)
 	return b.String()
 }

@@ -77,6 +77,7 @@ blocked → refused by every API                    3     50 ms   1280 ms   1280
     lasting → refused by the first API            2     46 ms     46 ms     46 ms
     lasting → refused by every API                2   1296 ms   1296 ms   1296 ms
 between two looks, at the slowest API             3      1 ms      1 ms      1 ms
+0 ms: every API refused before the command was done, or the answer there.
 
 meanwhile                    operations     per s       p50       p99  errors
 refresh with rotation                10         5         -         -       1

@@ -13,35 +13,8 @@ import (
 
 	"github.com/solegate/solegate/authz/abuse"
 	"github.com/solegate/solegate/authz/admin"
-	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
 )
-
-// abuseCase is a case as the commands show it, with its account.
-type abuseCase struct {
-	User        string         `json:"user,omitempty"` // its name; empty if the account is gone
-	ID          storage.UserID `json:"id"`
-	State       string         `json:"state"` // of the account
-	Open        bool           `json:"open"`
-	Reported    uint64         `json:"reported"`
-	OpenedAt    time.Time      `json:"opened_at"`
-	UpdatedAt   time.Time      `json:"updated_at"`
-	DismissedAt time.Time      `json:"dismissed_at,omitzero"`
-	Expires     time.Time      `json:"expires"`
-
-	Evidence  []storage.Evidence `json:"evidence,omitempty"`
-	Tallies   []abuseTally       `json:"tallies,omitempty"`
-	Decisions []storage.Decision `json:"decisions,omitempty"`
-}
-
-// abuseTally is how much counts for a rule now.
-type abuseTally struct {
-	Rule           string     `json:"rule"`
-	ResourceServer clients.ID `json:"resource_server"`
-	Count          int        `json:"count"`
-	Of             int        `json:"of"`
-	Within         string     `json:"within"`
-}
 
 func (a *app) abuse() *cobra.Command {
 	list := &cobra.Command{Use: "list", Short: "List the accounts that are reported, the newest report last", Args: cobra.NoArgs, RunE: a.abuseList}
@@ -104,7 +77,7 @@ func (a *app) abuseList(cmd *cobra.Command, _ []string) error {
 		if err != nil {
 			return err
 		}
-		shown := []abuseCase{}
+		shown := []admin.Case{}
 		for _, c := range list {
 			if !all && !abuse.Open(c) {
 				continue
@@ -113,12 +86,9 @@ func (a *app) abuseList(cmd *cobra.Command, _ []string) error {
 			if err != nil && !errors.Is(err, storage.ErrNotFound) {
 				return err
 			}
-			one := showableCase(o, u, c)
-			one.Evidence, one.Tallies = nil, nil
-			one.Decisions = one.Decisions[max(0, len(one.Decisions)-1):]
-			shown = append(shown, one)
+			shown = append(shown, showableCase(o, u, c).Brief())
 		}
-		slices.SortFunc(shown, func(x, y abuseCase) int { return x.UpdatedAt.Compare(y.UpdatedAt) })
+		slices.SortFunc(shown, func(x, y admin.Case) int { return x.UpdatedAt.Compare(y.UpdatedAt) })
 		return a.table(shown, "NAME\tID\tSTATE\tREPORTED\tLAST\tDECIDED", func(row func(string, ...any)) {
 			for _, c := range shown {
 				decided := "-"
@@ -131,16 +101,8 @@ func (a *app) abuseList(cmd *cobra.Command, _ []string) error {
 	})
 }
 
-func showableCase(o *operator, u storage.User, c storage.Case) abuseCase {
-	shown := abuseCase{User: u.Name, ID: c.User, State: "removed", Open: abuse.Open(c), Reported: c.Reported, OpenedAt: c.OpenedAt, UpdatedAt: c.UpdatedAt,
-		DismissedAt: c.DismissedAt, Expires: c.Expires, Evidence: c.Evidence, Decisions: c.Decisions}
-	if u.ID != "" {
-		shown.State = admin.ShowUser(u, time.Now()).State
-	}
-	for _, s := range o.judge().Counts(c) {
-		shown.Tallies = append(shown.Tallies, abuseTally{s.Rule, s.ResourceServer, s.Count, s.Of, s.Within.String()})
-	}
-	return shown
+func showableCase(o *operator, u storage.User, c storage.Case) admin.Case {
+	return admin.ShowCase(c, u, o.judge().Counts(c), time.Now())
 }
 
 func (a *app) abuseShow(o *operator, u storage.User, c storage.Case) error {

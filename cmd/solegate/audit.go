@@ -15,18 +15,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/solegate/solegate/authz/admin"
 	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
 )
-
-// auditLine is a line of the audit log as the commands show it: with the names
-// that its identifiers have now.
-type auditLine struct {
-	audit.Line
-	UserName   string `json:"user_name,omitempty"`
-	ClientName string `json:"client_name,omitempty"`
-}
 
 func (a *app) audit() *cobra.Command {
 	list := &cobra.Command{Use: "list", Short: "Search the audit log; the newest line is the last", Args: cobra.NoArgs, RunE: a.auditList}
@@ -106,7 +99,7 @@ func (a *app) auditList(cmd *cobra.Command, _ []string) error {
 		if err != nil {
 			return err
 		}
-		names := names{store: o.store}
+		names := admin.Names{Store: o.store}
 		for _, l := range lines {
 			if err := a.showLine(ctx, &names, l); err != nil {
 				return err
@@ -131,7 +124,7 @@ func (a *app) auditFollow(cmd *cobra.Command, _ []string) error {
 		if err != nil {
 			return err
 		}
-		names := names{store: o.store}
+		names := admin.Names{Store: o.store}
 		shown := 0
 		enough := errors.New("enough")
 		show := func(l audit.Line) error {
@@ -185,44 +178,9 @@ func ignore(err, that error) error {
 	return err
 }
 
-// names remembers what identifiers are called.
-type names struct {
-	store   storage.Store
-	users   map[storage.UserID]string
-	clients map[clients.ID]string
-}
-
-func (n *names) user(ctx context.Context, id storage.UserID) string {
-	name, known := n.users[id]
-	if !known && id != "" {
-		if u, err := n.store.User(ctx, id); err == nil {
-			name = u.Name
-		}
-		if n.users == nil || len(n.users) > 10_000 {
-			n.users = map[storage.UserID]string{}
-		}
-		n.users[id] = name
-	}
-	return name
-}
-
-func (n *names) client(ctx context.Context, id clients.ID) string {
-	name, known := n.clients[id]
-	if !known && id != "" {
-		if c, err := n.store.Client(ctx, id); err == nil {
-			name = c.Name
-		}
-		if n.clients == nil || len(n.clients) > 10_000 {
-			n.clients = map[clients.ID]string{}
-		}
-		n.clients[id] = name
-	}
-	return name
-}
-
 // showLine prints a line: with --json as an object on one line.
-func (a *app) showLine(ctx context.Context, n *names, l audit.Line) error {
-	shown := auditLine{l, n.user(ctx, l.User), n.client(ctx, l.Client)}
+func (a *app) showLine(ctx context.Context, n *admin.Names, l audit.Line) error {
+	shown := n.Show(ctx, l)
 	if a.json {
 		e := json.NewEncoder(a.stdout)
 		e.SetEscapeHTML(false)

@@ -128,31 +128,33 @@ func TestF35GuardRefusesWhatWasRevoked(t *testing.T) {
 }
 
 // writeKey makes a key pair and writes its private half as PEM and the public
-// one as a key set.
+// one, called k, into a key set with another.
 func writeKey(t *testing.T) (private, public string) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	point, err := key.PublicKey.Bytes()
-	if err != nil {
-		t.Fatal(err)
-	}
-	b64 := base64.RawURLEncoding.EncodeToString
 	folder := t.TempDir()
 	private, public = filepath.Join(folder, "key.pem"), filepath.Join(folder, "jwks.json")
-	for path, text := range map[string]string{
-		private: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
-		public:  fmt.Sprintf(`{"keys":[{"kty":"EC","crv":"P-256","kid":"k","alg":"ES256","use":"sig","x":%q,"y":%q}]}`, b64(point[1:33]), b64(point[33:])),
-	} {
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+	var set []string
+	for _, id := range []string{"other", "k"} {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
 			t.Fatal(err)
 		}
+		point, err := key.PublicKey.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b64 := base64.RawURLEncoding.EncodeToString
+		set = append(set, fmt.Sprintf(`{"kty":"EC","crv":"P-256","kid":%q,"alg":"ES256","use":"sig","x":%q,"y":%q}`, id, b64(point[1:33]), b64(point[33:])))
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(private, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(public, []byte(`{"keys":[`+strings.Join(set, ",")+`]}`), 0o600); err != nil {
+		t.Fatal(err)
 	}
 	return private, public
 }

@@ -94,6 +94,7 @@ func (a *app) run(ctx context.Context, c *configuration) error {
 		}
 		defer s.remove()
 		local = s.server(handlerOf, log)
+		local.RegisterOnShutdown(handlerOf.EndStreams)
 		defer local.Close()
 		go local.Serve(s)
 		log.Info("serving the operator's API", "socket", c.Admin.Socket)

@@ -149,14 +149,9 @@ func (a *app) userList(cmd *cobra.Command, _ []string) error {
 
 func (a *app) userShow(ctx context.Context, o *operator, u storage.User) error {
 	shown := admin.ShowUser(u, time.Now())
-	list, err := collect(func(p storage.Page) ([]storage.Session, error) { return o.store.ListSessions(ctx, u.ID, p) }, func(s storage.Session) string { return string(s.ID) })
-	if err != nil {
+	var err error
+	if shown.Sessions, err = o.sessions(ctx, u); err != nil {
 		return err
-	}
-	for _, s := range list {
-		if session, good := admin.ShowSession(s, u, time.Now()); good {
-			shown.Sessions = append(shown.Sessions, session)
-		}
 	}
 	return a.table(shown, "FIELD\tVALUE", func(row func(string, ...any)) {
 		row("name\t%s", shown.Name)

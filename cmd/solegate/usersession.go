@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -12,42 +11,26 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/solegate/solegate/authz/admin"
-	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
 )
 
-// session is a login session as user sessions shows it.
-type session struct {
-	admin.Session
-	IdleExpires time.Time    `json:"idle_expires"`
-	Expires     time.Time    `json:"expires"`
-	Clients     []clients.ID `json:"clients,omitempty"` // that have a grant of it
-}
-
 // sessions are those of u that can still do something: log in to another app,
 // or refresh.
-func (o *operator) sessions(ctx context.Context, u storage.User) ([]session, error) {
-	now := time.Now()
+func (o *operator) sessions(ctx context.Context, u storage.User) ([]admin.Session, error) {
 	grants, err := collect(func(p storage.Page) ([]storage.Grant, error) { return o.store.ListGrants(ctx, u.ID, p) }, func(g storage.Grant) string { return string(g.ID) })
 	if err != nil {
 		return nil, err
-	}
-	apps := map[storage.SessionID][]clients.ID{}
-	for _, g := range grants {
-		if g.RevokedAt.IsZero() && now.Before(g.Expires) && !slices.Contains(apps[g.Session], g.Client) {
-			apps[g.Session] = append(apps[g.Session], g.Client)
-		}
 	}
 	all, err := collect(func(p storage.Page) ([]storage.Session, error) { return o.store.ListSessions(ctx, u.ID, p) }, func(s storage.Session) string { return string(s.ID) })
 	if err != nil {
 		return nil, err
 	}
-	list := []session{}
+	now, list := time.Now(), []admin.Session{}
+	having := admin.ClientsOf(grants, now)
 	for _, s := range all {
-		shown, good := admin.ShowSession(s, u, now)
-		if good || len(apps[s.ID]) > 0 && revocation.SessionLive(s, u, now) == nil {
-			list = append(list, session{shown, s.IdleExpires, s.Expires, apps[s.ID]})
+		if shown, good := admin.ShowSession(s, u, having[s.ID], now); good {
+			list = append(list, shown)
 		}
 	}
 	return list, nil

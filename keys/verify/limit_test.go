@@ -178,3 +178,28 @@ func TestLimitThatCantBe(t *testing.T) {
 		}
 	}
 }
+
+// TestLimitWithoutRequire: who has a token by VerifyRequest and puts it into the
+// context is limited as anybody, and gets back what time brings.
+func TestLimitWithoutRequire(t *testing.T) {
+	w := newWorld(t)
+	v := w.verifier(t)
+	h := v.Limit(verify.Limit{Requests: 2, Window: 2 * time.Second})(ok)
+	ask := func() int {
+		r := httptest.NewRequest("GET", "/", nil)
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, r.WithContext(verify.NewContext(r.Context(), &verify.Token{Subject: "alice"})))
+		return rec.Code
+	}
+	for i, want := range []int{200, 200, 429} {
+		if got := ask(); got != want {
+			t.Errorf("%d: %d", i, got)
+		}
+	}
+	w.clock.advance(time.Second)
+	for i, want := range []int{200, 429} {
+		if got := ask(); got != want {
+			t.Errorf("%d, a second later: %d", i, got)
+		}
+	}
+}

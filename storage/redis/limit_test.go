@@ -71,7 +71,9 @@ func TestLimiterCharges(t *testing.T) {
 					t.Errorf("charged nothing: %s", got)
 				}
 				// What is full again counts as full, forgotten or not.
-				charge(time.Nanosecond, 4)
+				if got := charge(time.Nanosecond, 4); got[0] != time.Microsecond {
+					t.Errorf("charged less than can be counted: %s", got)
+				}
 				if got := charge(hour, 4); got[0] != hour {
 					t.Errorf("full again and charged an hour, it needs %s", got)
 				}

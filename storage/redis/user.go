@@ -224,7 +224,12 @@ func (s *Store) RemoveUser(ctx context.Context, id storage.UserID) error {
 		return err
 	}
 	// The account first: without it all else counts for nothing.
-	if err := s.do(ctx, write{script: removeScript, keys: []string{s.userKey(id), s.caseKey(id)}, args: []any{"", ""}, repeat: marked, again: 1, lasting: true, ends: true}); err != nil {
+	if err := s.do(ctx, write{script: removeScript, keys: []string{s.userKey(id)}, args: []any{"", ""}, repeat: marked, again: 1, lasting: true, ends: true}); err != nil {
+		return err
+	}
+	// A script of two keys, of which one never was, would wait while its slot
+	// moves, and an end must not.
+	if err := s.RemoveCase(ctx, id); err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
 	members, err := s.members(ctx, id, 's')

@@ -1,14 +1,9 @@
 -- Removes a record.
--- KEYS: the record; its index if it has a member there; what goes with it
+-- KEYS: the record, and its index if it has one
 -- ARGV: member of the index, again
 local n = redis.call('DEL', KEYS[1])
-local with = 2
-if ARGV[1] ~= '' then
+if KEYS[2] then
   n = n + redis.call('ZREM', KEYS[2], ARGV[1])
-  with = 3
-end
-for i = with, #KEYS do
-  redis.call('DEL', KEYS[i])
 end
 if n == 0 then
   if ARGV[2] ~= '1' then
