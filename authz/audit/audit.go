@@ -34,8 +34,8 @@
 // # What is not kept
 //
 // What strangers can cause without an account ("authorization refused", all that
-// ends with " refused") is kept once a second and process, after a burst of 500:
-// 86,400 lines a day at most, whoever attacks. What an account can cause without
+// ends with " refused") is kept once a second and process, after a burst of 500,
+// its texts shorter: 86,400 lines a day at most, whoever attacks. What an account can cause without
 // end ("code issued") is kept once a second for each, after a burst of 60. How many
 // were left out is a line of its own, once a minute. While the store can't be
 // written, 4096 lines wait; how many did not fit is a line, too. The structured
@@ -196,6 +196,9 @@ func (l *Log) Record(ctx context.Context, e Event) {
 	now := l.config.Now()
 	if l.limits.leftOut(e, now) {
 		return
+	}
+	if ofStrangers(e) {
+		e = e.short(strangersText)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -173,6 +173,14 @@ func TestVerifyHead(t *testing.T) {
 	if r := w.verify(w.head); len(r.Problems) != 1 || !strings.Contains(r.Problems[0], "line 30 has another link than the head that was noted") {
 		t.Errorf("written anew: %+v", r)
 	}
+	// Whoever notes what every server says has both, in any order.
+	now, err := w.store.AuditLines(t.Context(), 29, 1)
+	check(t, err)
+	for _, heads := range [][]Head{{w.head, {30, now[0].Link}}, {{30, now[0].Link}, w.head}} {
+		if r := w.verify(heads...); len(r.Problems) != 1 {
+			t.Errorf("written anew, and noted before and after: %q", r.Problems)
+		}
+	}
 	w.exec("DELETE FROM audit")
 	if r := w.verify(w.head); len(r.Problems) != 1 || !strings.Contains(r.Problems[0], "the log is empty") {
 		t.Errorf("emptied: %+v", r)
@@ -286,7 +294,7 @@ func TestServerNotices(t *testing.T) {
 		t.Error("the structured log says nothing")
 	}
 
-	if r := w.verify(); len(r.Problems) != 1 || !strings.Contains(r.Problems[0], "line 27: a server found then that the log was not what it was: line 31:") {
+	if r := w.verify(); len(r.Problems) != 1 || !strings.Contains(r.Problems[0], "line 27: a server found then that the log was not what it was: \"line 31:") {
 		t.Errorf("what a server has found shows: %q", r.Problems)
 	}
 
