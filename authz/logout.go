@@ -12,6 +12,7 @@ import (
 	"github.com/solegate/solegate/authz/oauth"
 	"github.com/solegate/solegate/authz/pages"
 	"github.com/solegate/solegate/authz/provider"
+	"github.com/solegate/solegate/authz/revocation"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
 )
@@ -244,7 +245,8 @@ func (s *Server) endSessions(w http.ResponseWriter, r *http.Request, location st
 			continue
 		}
 		err := s.revoker.EndSession(r.Context(), id, "signed out")
-		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		// A line that the audit log does not have yet keeps nobody signed in.
+		if err != nil && !errors.Is(err, storage.ErrNotFound) && !errors.Is(err, revocation.ErrNotRecorded) {
 			s.stillSignedIn(w, r, err)
 			return
 		}

@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/solegate/solegate/authz"
+	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/authz/authztest"
 	"github.com/solegate/solegate/clients"
 	"github.com/solegate/solegate/storage"
+	"github.com/solegate/solegate/storage/storagetest"
 )
 
 func check(t testing.TB, err error) {
@@ -270,6 +272,34 @@ func TestLogoutWhileTheStoreIsDown(t *testing.T) {
 	store.to = ""
 	if p := b.Get("/logout?" + q); p.StatusCode != http.StatusSeeOther || refreshes(s, tokens, "spa") {
 		t.Errorf("once it is back: %d", p.StatusCode)
+	}
+}
+
+// TestLogoutWhileTheAuditLogIsDown: the session has ended, so nobody is told that
+// it has not, or keeps a second one for that.
+func TestLogoutWhileTheAuditLogIsDown(t *testing.T) {
+	s := authztest.New(t, func(c *authz.Config) {
+		log := audit.New(audit.Config{Store: storagetest.WithFaults(c.Store, func(write string) storagetest.Outcome {
+			return storagetest.Outcome{Fail: write == "AppendAudit"}
+		})})
+		t.Cleanup(func() {
+			ended, cancel := context.WithCancel(context.Background())
+			cancel()
+			log.Close(ended)
+		})
+		c.Audit = log
+	})
+	s.AddUser("bob")
+	b := s.Browser()
+	s.Redeem(b.Code("alice"))
+	// Somebody else signs in in the same browser.
+	p := b.SignIn(b.Authorize("prompt", "login"), "bob", authztest.Password)
+	if p.Answer().Get("code") == "" {
+		t.Fatalf("another login: %d", p.StatusCode)
+	}
+	tokens := s.Redeem(p.Answer().Get("code"))
+	if p := b.Get("/logout?" + url.Values{"id_token_hint": {tokens.IDToken}}.Encode()); p.StatusCode != http.StatusSeeOther || refreshes(s, tokens, "spa") {
+		t.Errorf("the logout: %d", p.StatusCode)
 	}
 }
 

@@ -113,8 +113,8 @@ func FitsAudit(after AuditHead, lines []AuditLine) error {
 	}
 	chain := AuditChain{First: after, Last: after}
 	for i, l := range lines {
-		if len(l.Body) > MaxAuditBody || len(l.Body) == 0 {
-			return fmt.Errorf("audit line %d has %d bytes: 1 to %d expected", l.Seq, len(l.Body), MaxAuditBody)
+		if err := l.bounded(); err != nil {
+			return err
 		}
 		if i == 0 && l.Seq > 1 && l.Seq == after.Seq+1 && after.Link == (Hash{}) && after.Seq > 0 {
 			chain = AuditChain{First: l.Head(), Last: l.Head()}
@@ -123,6 +123,31 @@ func FitsAudit(after AuditHead, lines []AuditLine) error {
 		if err := chain.Next(l); err != nil {
 			return fmt.Errorf("audit lines don't follow on one another: %w", err)
 		}
+	}
+	return nil
+}
+
+func (l AuditLine) bounded() error {
+	if len(l.Body) > MaxAuditBody || len(l.Body) == 0 {
+		return fmt.Errorf("audit line %d has %d bytes: 1 to %d expected", l.Seq, len(l.Body), MaxAuditBody)
+	}
+	return nil
+}
+
+// OrderedAudit is FitsAudit for lines that are copied: they need not fit, but
+// have their order behind after.
+func OrderedAudit(after AuditHead, lines []AuditLine) error {
+	if len(lines) > MaxAuditLines {
+		return fmt.Errorf("%d audit lines: at most %d at once", len(lines), MaxAuditLines)
+	}
+	for _, l := range lines {
+		if l.Seq <= after.Seq {
+			return fmt.Errorf("audit line %d comes behind line %d", l.Seq, after.Seq)
+		}
+		if err := l.bounded(); err != nil {
+			return err
+		}
+		after = l.Head()
 	}
 	return nil
 }
@@ -148,6 +173,10 @@ type Audit interface {
 	// they are there, so that none is there twice. They don't come later, once
 	// others are behind after.
 	AppendAudit(ctx context.Context, after AuditHead, lines []AuditLine) error
+	// CopyAudit is AppendAudit for lines of another store, which come as they
+	// are: what somebody altered there is no reason to lose the rest, and must
+	// show here, too. Only their order counts ([OrderedAudit]).
+	CopyAudit(ctx context.Context, after AuditHead, lines []AuditLine) error
 	// AuditLines returns at most limit (1 to 1000) lines whose Seq is above
 	// after, in their order.
 	AuditLines(ctx context.Context, after uint64, limit int) ([]AuditLine, error)

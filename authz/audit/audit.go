@@ -27,14 +27,15 @@
 //     in both logs.
 //
 // What does not show: lines of the last minute, behind the last seal, that
-// somebody alters who can write to the store; and an end that was cut off while
-// no server ran, to who has noted no head anywhere.
+// somebody alters who can write to the store, and lines that they append, as
+// the command line does; and an end that was cut off while no server ran, to who
+// has noted no head anywhere.
 //
 // # What is not kept
 //
 // What strangers can cause without an account ("authorization refused", all that
-// ends with " refused") is kept once a second and process, after a burst of 500:
-// 86,400 lines a day at most, whoever attacks. What an account can cause without
+// ends with " refused") is kept once a second and process, after a burst of 500,
+// its texts shorter: 86,400 lines a day at most, whoever attacks. What an account can cause without
 // end ("code issued") is kept once a second for each, after a burst of 60. How many
 // were left out is a line of its own, once a minute. While the store can't be
 // written, 4096 lines wait; how many did not fit is a line, too. The structured
@@ -131,6 +132,7 @@ type Log struct {
 	stop    context.CancelFunc
 
 	sealed atomic.Uint64 // the number of the last line that is known to be a seal
+	begin  uint64        // of Run: that of the first line, if it was told that it can't be
 
 	// The writer's alone.
 	head   storage.AuditHead
@@ -194,6 +196,9 @@ func (l *Log) Record(ctx context.Context, e Event) {
 	now := l.config.Now()
 	if l.limits.leftOut(e, now) {
 		return
+	}
+	if ofStrangers(e) {
+		e = e.short(strangersText)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

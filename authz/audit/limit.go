@@ -12,6 +12,7 @@ import (
 const (
 	strangersPerSecond = 1
 	strangersBurst     = 500
+	strangersText      = 128 // bytes: for months, whoever attacks
 	accountPerSecond   = 1
 	accountBurst       = 60
 	maxAccounts        = 4096 // who are remembered at once
@@ -30,13 +31,16 @@ type limits struct {
 	left      int // out, since it was last asked
 }
 
+// ofStrangers reports whether e is what a stranger can cause.
+func ofStrangers(e Event) bool { return strings.HasSuffix(e.What, " refused") }
+
 // leftOut reports whether e, at now, is one too many, and counts it.
 func (l *limits) leftOut(e Event, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	fits := true
 	switch {
-	case strings.HasSuffix(e.What, " refused"):
+	case ofStrangers(e):
 		fits = l.strangers.take(now, strangersPerSecond, strangersBurst)
 	case repeatable[e.What]:
 		b := l.accounts[e.User]

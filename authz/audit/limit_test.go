@@ -74,3 +74,25 @@ func TestFloodOfAccount(t *testing.T) {
 		t.Errorf("there are %v", count)
 	}
 }
+
+// TestFloodForever: a stranger who never stops, with texts as long as they get,
+// fills no store before somebody looks.
+func TestFloodForever(t *testing.T) {
+	w := newWorld(t)
+	l := w.open(w.store, false)
+	long := strings.Repeat("\x00", 1000)
+	for range 400 { // of what is left out nothing is made, so the rest of the day is as these
+		l.Record(t.Context(), Event{What: "authorization refused", RedirectURI: long, Reason: fmt.Sprintf("%q", long)})
+	}
+	w.close(l)
+	lines, err := w.store.AuditLines(t.Context(), 0, 1000)
+	check(t, err)
+	size := 0
+	for _, line := range lines {
+		size += len(line.Body)
+	}
+	const day = 24 * 60 * 60
+	if perDay := size / len(lines) * (day*strangersPerSecond + strangersBurst) >> 20; perDay > 140 {
+		t.Errorf("it is %d MB a day", perDay)
+	}
+}

@@ -193,3 +193,45 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// swept is a store in which lines are removed behind whoever has read the first.
+type swept struct {
+	storage.Audit
+	remove func()
+}
+
+func (s *swept) AuditLines(ctx context.Context, after uint64, limit int) ([]storage.AuditLine, error) {
+	if after > 0 && s.remove != nil {
+		s.remove()
+		s.remove = nil
+	}
+	return s.Audit.AuditLines(ctx, after, limit)
+}
+
+// TestVerifyWhileLinesGo: what a server removes meanwhile because its time is up
+// is no theft; what is taken away before its time is, whenever that is.
+func TestVerifyWhileLinesGo(t *testing.T) {
+	for name, past := range map[string]bool{"past their time": true, "before": false} {
+		w := newWorld(t)
+		l := w.open(w.store, true)
+		for n := range 2 * page {
+			l.Record(t.Context(), Event{What: fmt.Sprint(n)})
+		}
+		check(t, l.Write(t.Context(), Event{What: "the last of them"}))
+		w.advance(time.Hour)
+		w.close(l)
+		now := w.now().Add(23 * time.Hour)
+		if past {
+			w.advance(23 * time.Hour)
+		}
+		s := &swept{w.store, func() {
+			_, err := w.store.Sweep(t.Context(), now, page+100)
+			check(t, err)
+		}}
+		r, err := Verify(t.Context(), s, Verification{Secret: secret, Now: w.now()})
+		check(t, err)
+		if (len(r.Problems) == 0) != past || r.First < page {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}

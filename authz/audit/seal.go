@@ -24,19 +24,22 @@ type seal struct {
 	// checked that is the first line which is there.
 	Link  []byte    `json:"link"`
 	Until time.Time `json:"until,omitzero"`
-	// MAC is HMAC-SHA256 over those, the number of the line before, and the id
-	// and the time of the seal's own line.
+	// MAC is HMAC-SHA256 over those, the number of the line before, and the id,
+	// the time and the Until of the seal's own line: that, too, because a seal may
+	// be all that is left, and its Until is what says that the rest may be gone.
 	MAC []byte `json:"mac"`
 }
 
-func macOf(key []byte, before storage.AuditHead, t text) []byte {
+func macOf(key []byte, before storage.AuditHead, t text, until time.Time) []byte {
 	m := hmac.New(sha256.New, key)
 	m.Write([]byte(sealDomain))
-	until := uint64(0)
-	if !before.Until.IsZero() {
-		until = uint64(before.Until.UnixNano())
+	nanos := func(at time.Time) uint64 {
+		if at.IsZero() {
+			return 0
+		}
+		return uint64(at.UnixNano())
 	}
-	for _, n := range []uint64{before.Seq, until, uint64(t.At.UnixMicro())} {
+	for _, n := range []uint64{before.Seq, nanos(before.Until), uint64(t.At.UnixMicro()), nanos(until)} {
 		var b [8]byte
 		binary.BigEndian.PutUint64(b[:], n)
 		m.Write(b[:])
@@ -46,19 +49,20 @@ func macOf(key []byte, before storage.AuditHead, t text) []byte {
 	return m.Sum(nil)
 }
 
-// sealed returns t with a seal behind the line of before.
-func (t text) sealed(key []byte, before storage.AuditHead) text {
-	t.Seal = &seal{Link: before.Link[:], Until: before.Until, MAC: macOf(key, before, t)}
+// sealed returns t, which is kept until then, with a seal behind the line of
+// before.
+func (t text) sealed(key []byte, before storage.AuditHead, until time.Time) text {
+	t.Seal = &seal{Link: before.Link[:], Until: before.Until, MAC: macOf(key, before, t, until)}
 	return t
 }
 
-// check returns what is wrong with the seal of t, a line behind that of before.
-// Without a key it only looks whether it belongs there.
-func (s *seal) check(key []byte, before storage.AuditHead, t text) error {
+// check returns what is wrong with the seal of t, a line behind that of before
+// that is kept until then. Without a key it only looks whether it belongs there.
+func (s *seal) check(key []byte, before storage.AuditHead, t text, until time.Time) error {
 	switch {
 	case string(s.Link) != string(before.Link[:]) || !s.Until.Equal(before.Until):
 		return errors.New("its seal is of another chain")
-	case key != nil && !hmac.Equal(s.MAC, macOf(key, before, t)):
+	case key != nil && !hmac.Equal(s.MAC, macOf(key, before, t, until)):
 		return errors.New("its seal is not one of a server with this master key")
 	}
 	return nil
@@ -114,6 +118,7 @@ func (l *Log) sealNew(ctx context.Context) {
 	if err != nil || head.Seq == 0 || head.Seq == l.sealed.Load() {
 		return // the writer tells when the store is away
 	}
+	l.lookAtBegin(ctx)
 	last, err := l.config.Store.AuditLines(ctx, head.Seq-1, 1)
 	if err != nil || len(last) == 0 {
 		return
@@ -156,6 +161,21 @@ func (l *Log) lookBack(ctx context.Context) {
 	}
 	if v.found > 0 {
 		l.broken(fmt.Sprintf("%s (%d problems in its last %d lines)", v.report.Problems[0], v.found, v.report.Lines))
+	}
+	l.lookAtBegin(ctx)
+}
+
+// lookAtBegin looks whether the log begins where it may, and says once if not:
+// behind lines that were all taken away the next is appended as ever.
+func (l *Log) lookAtBegin(ctx context.Context) {
+	lines, err := l.config.Store.AuditLines(ctx, 0, 1)
+	if err != nil || len(lines) == 0 || lines[0].Seq == 1 || lines[0].Seq == l.begin {
+		return
+	}
+	// Another server's clock may have said that the time was up.
+	if first := lines[0]; first.Until.IsZero() || l.config.Now().Add(clocksApart).Before(first.Until) {
+		l.begin = first.Seq
+		l.broken(fmt.Sprintf("the log begins with line %d, and the lines before it were not yet to be removed", first.Seq))
 	}
 }
 

@@ -173,6 +173,14 @@ func TestVerifyHead(t *testing.T) {
 	if r := w.verify(w.head); len(r.Problems) != 1 || !strings.Contains(r.Problems[0], "line 30 has another link than the head that was noted") {
 		t.Errorf("written anew: %+v", r)
 	}
+	// Whoever notes what every server says has both, in any order.
+	now, err := w.store.AuditLines(t.Context(), 29, 1)
+	check(t, err)
+	for _, heads := range [][]Head{{w.head, {30, now[0].Link}}, {{30, now[0].Link}, w.head}} {
+		if r := w.verify(heads...); len(r.Problems) != 1 {
+			t.Errorf("written anew, and noted before and after: %q", r.Problems)
+		}
+	}
 	w.exec("DELETE FROM audit")
 	if r := w.verify(w.head); len(r.Problems) != 1 || !strings.Contains(r.Problems[0], "the log is empty") {
 		t.Errorf("emptied: %+v", r)
@@ -226,6 +234,21 @@ func TestVerifyRetention(t *testing.T) {
 	if r := w.verify(); len(r.Problems) == 0 || !strings.Contains(r.Problems[0], "line 30, a seal, was altered") {
 		t.Errorf("with another time: %q", r.Problems)
 	}
+	// Nor with the link that fits it.
+	lines, err := w.store.AuditLines(t.Context(), 0, 10)
+	check(t, err)
+	seal, err := decode(lines[0])
+	check(t, err)
+	link := lines[0].LinkAfter(storage.AuditHead{Seq: 29, Link: storage.Hash(seal.Seal.Link), Until: seal.Seal.Until})
+	w.exec("UPDATE audit SET link = ?", link[:])
+	if r := w.verify(); len(r.Problems) != 1 || !strings.Contains(r.Problems[0], "line 30: its seal is not one of") {
+		t.Errorf("with another time, and linked anew: %q", r.Problems)
+	}
+	// Nor a line of the command line's in place of all.
+	w.exec(`UPDATE audit SET body = CAST('{"v":1,"operator":"cli:alice"}' AS BLOB)`)
+	if r := w.verify(); len(r.Problems) != 1 || !strings.Contains(r.Problems[0], "there is no seal in the log") {
+		t.Errorf("with another line: %q", r.Problems)
+	}
 	w.exec("DELETE FROM audit")
 	w.exec("INSERT INTO audit SELECT * FROM kept")
 	sweep(24 * time.Hour)
@@ -269,6 +292,10 @@ func TestServerNotices(t *testing.T) {
 	}
 	if !strings.Contains(w.logged(), `"level":"ERROR"`) || !strings.Contains(w.logged(), "is not what it was") {
 		t.Error("the structured log says nothing")
+	}
+
+	if r := w.verify(); len(r.Problems) != 1 || !strings.Contains(r.Problems[0], "line 27: a server found then that the log was not what it was: \"line 31:") {
+		t.Errorf("what a server has found shows: %q", r.Problems)
 	}
 
 	run := func(w *altered) []Line {
@@ -336,4 +363,32 @@ func TestSealsWhatOthersWrite(t *testing.T) {
 		t.Errorf("there is %q", got)
 	}
 	w.good()
+}
+
+// TestServerNoticesAnotherBegin: all that a server wrote is taken away, and in
+// its place is nothing, or a line that says that its time is up.
+func TestServerNoticesAnotherBegin(t *testing.T) {
+	for name, forged := range map[string]string{
+		"nothing":          "DELETE FROM audit WHERE seq = 99",
+		"a line of before": "UPDATE audit SET until = 1 WHERE seq = 99",
+	} {
+		w := forge(t)
+		l := w.open(w.store, true)
+		check(t, l.Write(t.Context(), Event{What: "mine"}))
+		w.exec("UPDATE audit SET seq = 99 WHERE seq = 5")
+		w.exec("DELETE FROM audit WHERE seq <> 99")
+		w.exec(forged)
+		check(t, l.Write(t.Context(), Event{What: "more"}))
+		for range 3 {
+			l.sealNew(t.Context())
+		}
+		w.close(l)
+		got := whats(w.lines())
+		if n := len(slices.DeleteFunc(slices.Clone(got), func(what string) bool { return what != whatBroken })); n != 1 {
+			t.Errorf("%s: the log says %d times that it is not what it was: %q", name, n, got)
+		}
+		if r := w.verify(); len(r.Problems) == 0 {
+			t.Errorf("%s: verified: %+v", name, r)
+		}
+	}
 }

@@ -229,10 +229,11 @@ func (l *Log) link(batch []*waiting) []storage.AuditLine {
 		if late := now.Sub(w.at); late > time.Second {
 			t.Late = late.Milliseconds()
 		}
+		line := storage.AuditLine{Seq: before.Seq + 1, Until: until(before, now, l.config.Keep)}
 		if w.seals {
-			t = t.sealed(l.key, before)
+			t = t.sealed(l.key, before, line.Until)
 		}
-		line := storage.AuditLine{Seq: before.Seq + 1, Body: t.encode(), Until: until(before, now, l.config.Keep)}
+		line.Body = t.encode()
 		line.Link = line.LinkAfter(before)
 		lines[i], before = line, line.Head()
 	}
@@ -313,15 +314,16 @@ func (l *Log) catchUp(ctx context.Context) error {
 
 // lostHead deals with the line that was last, and is not there any more.
 func (l *Log) lostHead(ctx context.Context, lines []storage.AuditLine) error {
-	was := Head{l.head.Seq, l.head.Link}
+	was, until := Head{l.head.Seq, l.head.Link}, l.head.Until
 	l.known = false
 	if err := l.find(ctx); err != nil {
 		l.known = true // it was; ask again
 		return err
 	}
 	l.unsure = false
-	// It may have been removed because its time was up.
-	if len(lines) > 0 && lines[0].Seq > was.Seq && !lines[0].Until.IsZero() && !l.config.Now().Before(lines[0].Until) {
+	// It may have been removed because its time was up: its own, which nobody
+	// but this process can vouch for, not what a line says that is there now.
+	if len(lines) > 0 && lines[0].Seq > was.Seq && !until.IsZero() && !l.config.Now().Before(until) {
 		return nil
 	}
 	l.broken(fmt.Sprintf("line %s was there and is not any more; the last one is line %d", was, l.head.Seq))

@@ -200,8 +200,9 @@ func (l *Login) start(ctx context.Context, w http.ResponseWriter, r *http.Reques
 		err = l.Store.CreateSession(ctx, s)
 	}
 	if err == nil && old.ID != "" && old.User != u.ID {
-		// One that was removed meanwhile has ended.
-		if err = l.Revoker.EndSession(ctx, old.ID, "somebody else signed in in this browser"); errors.Is(err, storage.ErrNotFound) {
+		// One that was removed meanwhile has ended, also if only the audit log
+		// does not have it yet.
+		if err = l.Revoker.EndSession(ctx, old.ID, "somebody else signed in in this browser"); errors.Is(err, storage.ErrNotFound) || errors.Is(err, revocation.ErrNotRecorded) {
 			err = nil
 		}
 	}

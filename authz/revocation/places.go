@@ -37,6 +37,17 @@ func (r *Revoker) announceEnd(ctx context.Context, e storage.Event, u storage.Us
 	return func() error { return r.announcePlaces(ctx, e, false, u, s, time.Time{}, told) }, nil
 }
 
+// announceLate announces the places of a session that had ended before: who ended
+// it may have died, or failed, before it had announced those of grants that were
+// made meanwhile.
+func (r *Revoker) announceLate(ctx context.Context, e storage.Event, s storage.SessionID) error {
+	err := r.announcePlaces(ctx, e, false, s.User(), s, time.Time{}, map[storage.GrantID]bool{})
+	if err != nil {
+		r.reminded.forget(storage.GrantID(s))
+	}
+	return err
+}
+
 // announcePlaces announces e with the places of the grants that may have live
 // tokens, were made at since or later, and are not among those told, which it
 // adds to. Without any there is an event only if it is wanted at all costs.

@@ -163,6 +163,28 @@ func TestPlacesAreNotAnnounced(t *testing.T) {
 	}
 }
 
+// TestPlacesOfSessionAreNotAnnounced: the same of a session, whose end is written
+// when it is done again.
+func TestPlacesOfSessionAreNotAnnounced(t *testing.T) {
+	w := newWorld(t)
+	w.fault = func(write string) storagetest.Outcome {
+		if write == "EndSession" && len(w.writes) < 3 {
+			w.grant("u.s.late", 5, nil)
+		}
+		return storagetest.Outcome{Fail: write == "AppendEvents" && len(w.writes) >= 3}
+	}
+	for range 2 {
+		if err := w.revoker.EndSession(t.Context(), "u.s", ""); !errors.Is(err, storage.ErrUnavailable) {
+			t.Errorf("the late place was not announced, and it says %v", err)
+		}
+	}
+	w.fault = nil
+	for range 3 {
+		check(t, w.revoker.EndSession(t.Context(), "u.s", ""))
+	}
+	w.expect("a session that is ended again", 2, storage.Place{List: "list", Index: 5})
+}
+
 // TestNoStatusList: where there are none nobody looks for places.
 func TestNoStatusList(t *testing.T) {
 	w := newWorld(t)

@@ -23,6 +23,7 @@ import (
 
 	"github.com/solegate/solegate/authz/audit"
 	"github.com/solegate/solegate/clients"
+	"github.com/solegate/solegate/keys"
 	"github.com/solegate/solegate/keys/verify/feed"
 	"github.com/solegate/solegate/storage"
 )
@@ -112,7 +113,7 @@ type Config struct {
 // Revoker ends things. It is safe for concurrent use.
 type Revoker struct {
 	Config
-	reminded reminded // grants whose end was announced again
+	reminded reminded // grants, and sessions, whose end was announced again
 	recorded reminded // grants whose end was written down again
 }
 
@@ -276,11 +277,14 @@ func (r *Revoker) EndSession(ctx context.Context, id storage.SessionID, reason s
 			return err
 		}
 		ended := func() error { return nil }
-		if s.EndedAt.IsZero() { // else it was announced: whoever signs out twice says nothing new
-			e := storage.Event{Kind: storage.EventSession, Subject: string(id), Reason: "ended"}
+		e := storage.Event{Kind: storage.EventSession, Subject: string(id), Reason: "ended"}
+		switch {
+		case s.EndedAt.IsZero(): // else it was announced: whoever signs out twice says nothing new
 			if ended, err = r.announceEnd(ctx, e, id.User(), id); err != nil {
 				return err
 			}
+		case !r.NoStatusList && r.Now().Sub(s.EndedAt) <= r.TokenLife+keys.Skew && r.reminded.first(storage.GrantID(id)):
+			ended = func() error { return r.announceLate(ctx, e, id) }
 		}
 		if err := r.Store.EndSession(ctx, id, r.Now()); err != nil {
 			return err

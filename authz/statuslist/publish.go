@@ -115,8 +115,8 @@ type claims struct {
 }
 
 // Get returns the list with an identifier, as things stand: no older than a
-// second. When the store can't be asked it is what was signed before, as long as
-// that counts. The error is ErrUnknown, or why the list can't be had now.
+// second. When the store can't be asked it is as old as what was signed before, as
+// long as that counts. The error is ErrUnknown, or why the list can't be had now.
 func (p *Publisher) Get(ctx context.Context, id string) (*Document, error) {
 	of, ok := p.lists.find(id)
 	if !ok {
@@ -125,10 +125,14 @@ func (p *Publisher) Get(ctx context.Context, id string) (*Document, error) {
 	asOf, err := p.source.Current(ctx, fresh)
 	k := p.keep(of)
 	if err != nil {
-		if d := k.document.Load(); d != nil && p.now().Before(d.expires) {
+		d := k.document.Load()
+		switch {
+		case d == nil || !p.now().Before(d.expires):
+			return nil, err
+		case d.state == p.lists.ended.state(of):
 			return d, nil
 		}
-		return nil, err
+		asOf = d.asOf // what ended since, and is known, is said; all else is as old as it is
 	}
 	by, err := p.source.Signer(ctx)
 	if err != nil {

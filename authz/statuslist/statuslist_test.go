@@ -340,13 +340,14 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-// TestStoreIsAway: what was signed counts until it expires, and is never signed
-// anew; what was not is not to be had.
+// TestStoreIsAway: what was signed counts until it expires, and is signed anew
+// only for what has ended since; what was not is not to be had.
 func TestStoreIsAway(t *testing.T) {
 	l := newLists()
 	s := &source{}
 	p := publisher(t, l, s)
-	id, other := idOf(l, place(t, l, "spa", 0), "spa", 0), idOf(l, place(t, l, "other", 0), "other", 0)
+	at := place(t, l, "spa", 0)
+	id, other := idOf(l, at, "spa", 0), idOf(l, place(t, l, "other", 0), "other", 0)
 	_, before := ask(t, p, id)
 	s.err = storage.ErrUnavailable
 	s.asOf = start.Add(Life - time.Second)
@@ -355,6 +356,14 @@ func TestStoreIsAway(t *testing.T) {
 	}
 	if _, err := p.Get(t.Context(), other); !errors.Is(err, storage.ErrUnavailable) {
 		t.Errorf("one that was not signed: %v", err)
+	}
+	l.Apply(endOf(at)) // was read before the store went away
+	c, ended := ask(t, p, id)
+	if got := status(t, c.List.List, 1, int(at.Index)); got != 1 || c.IssuedAt != start.Unix() || c.Expires != start.Add(Life).Unix() {
+		t.Errorf("what has ended is %d in a list of %d to %d", got, c.IssuedAt, c.Expires)
+	}
+	if _, again := ask(t, p, id); again != ended {
+		t.Error("it is signed again and again")
 	}
 	s.asOf = start.Add(Life)
 	if _, err := p.Get(t.Context(), id); !errors.Is(err, storage.ErrUnavailable) {

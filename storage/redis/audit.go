@@ -47,6 +47,18 @@ func (s *Store) AppendAudit(ctx context.Context, after storage.AuditHead, lines 
 	if err := storage.FitsAudit(after, lines); err != nil {
 		return err
 	}
+	return s.appendAudit(ctx, after, lines)
+}
+
+// CopyAudit implements [storage.Audit].
+func (s *Store) CopyAudit(ctx context.Context, after storage.AuditHead, lines []storage.AuditLine) error {
+	if err := storage.OrderedAudit(after, lines); err != nil {
+		return err
+	}
+	return s.appendAudit(ctx, after, lines)
+}
+
+func (s *Store) appendAudit(ctx context.Context, after storage.AuditHead, lines []storage.AuditLine) error {
 	if len(lines) == 0 {
 		return s.begin(ctx)
 	}

@@ -3,6 +3,7 @@ package storagetest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -223,6 +224,35 @@ func testAuditEnd(t *testing.T, s storage.Store, _ Opener) {
 	sweep(1000 * time.Hour)
 	same(t, logged(t, s, 10), numbered(31, 36))
 	check(t, s.Check(ctx, func(problem string) { t.Error(problem) }))
+}
+
+// testAuditCopied: lines of another store are taken as they are, if they have
+// their order and are behind the last one. The log goes on behind them.
+func testAuditCopied(t *testing.T, s storage.Store, _ Opener) {
+	ctx := t.Context()
+	all := lines(storage.AuditHead{}, numbered(0, 20)...)
+	all[3].Body = []byte("altered")
+	check(t, s.CopyAudit(ctx, storage.AuditHead{}, all[2:8]))
+	check(t, s.CopyAudit(ctx, head(t, s), all[10:12]))
+	want(t, s.CopyAudit(ctx, all[5].Head(), all[12:13]), storage.ErrConflict)
+	if err := s.CopyAudit(ctx, head(t, s), all[10:11]); err == nil {
+		t.Error("a line was taken that has no place")
+	}
+	if err := s.CopyAudit(ctx, head(t, s), []storage.AuditLine{all[13], all[12]}); err == nil {
+		t.Error("lines were taken in another order")
+	}
+	check(t, s.AppendAudit(ctx, head(t, s), all[12:]))
+	got, err := s.AuditLines(ctx, 0, 1000)
+	check(t, err)
+	wanted := slices.Concat(all[2:8], all[10:])
+	if len(got) != len(wanted) {
+		t.Fatalf("there are %d lines, want %d", len(got), len(wanted))
+	}
+	for i := range got {
+		if got[i].Seq != wanted[i].Seq || got[i].Link != wanted[i].Link || string(got[i].Body) != string(wanted[i].Body) {
+			t.Errorf("line %d is %+v, want %+v", i, got[i], wanted[i])
+		}
+	}
 }
 
 // testAuditUnfit: lines that don't follow on one another are refused whole, so

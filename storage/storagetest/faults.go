@@ -148,6 +148,9 @@ func (f *faulty) RemoveCase(ctx context.Context, u storage.UserID) error {
 func (f *faulty) AppendAudit(ctx context.Context, after storage.AuditHead, lines []storage.AuditLine) error {
 	return f.do(ctx, "AppendAudit", func() error { return f.Store.AppendAudit(ctx, after, lines) })
 }
+func (f *faulty) CopyAudit(ctx context.Context, after storage.AuditHead, lines []storage.AuditLine) error {
+	return f.do(ctx, "CopyAudit", func() error { return f.Store.CopyAudit(ctx, after, lines) })
+}
 func (f *faulty) AddLogouts(ctx context.Context, list []storage.Logout) error {
 	return f.do(ctx, "AddLogouts", func() error { return f.Store.AddLogouts(ctx, list) })
 }

@@ -88,6 +88,7 @@ func run(t *testing.T, fresh func(*testing.T) Opener, wrap func(storage.Store) s
 		{"AuditEnd", testAuditEnd},
 		{"AuditUnfit", testAuditUnfit},
 		{"AuditShortened", testAuditShortened},
+		{"AuditCopied", testAuditCopied},
 		{"KeyRing", testKeyRing},
 		{"Count", testCount},
 		{"Sweep", testSweep},

@@ -2,21 +2,22 @@ package transfer
 
 import (
 	"context"
-	"fmt"
+	"errors"
 
 	"github.com/solegate/solegate/storage"
 )
 
 // eachAudit visits the lines of the audit log that are there when it begins, in
-// their order, as many at a time as are appended at once. Those past their time
-// are visited, too: what is behind them is linked to them.
-func eachAudit(ctx context.Context, s storage.Store, visit func([]storage.AuditLine) error) error {
+// their order, as many at a time as are appended at once, and behind which line
+// they are. Those past their time are visited, too: what is behind them is linked
+// to them.
+func eachAudit(ctx context.Context, s storage.Store, visit func(storage.AuditHead, []storage.AuditLine) error) error {
 	head, err := s.AuditHead(ctx)
 	if err != nil {
 		return err
 	}
-	for after := uint64(0); after < head.Seq; {
-		lines, err := s.AuditLines(ctx, after, storage.MaxAuditLines)
+	for after := (storage.AuditHead{}); after.Seq < head.Seq; {
+		lines, err := s.AuditLines(ctx, after.Seq, storage.MaxAuditLines)
 		if err != nil || len(lines) == 0 {
 			return err
 		}
@@ -26,33 +27,32 @@ func eachAudit(ctx context.Context, s storage.Store, visit func([]storage.AuditL
 		if len(lines) == 0 {
 			return nil
 		}
-		if err := visit(lines); err != nil {
+		if err := visit(after, lines); err != nil {
 			return err
 		}
-		after = lines[len(lines)-1].Seq
+		after = lines[len(lines)-1].Head()
 	}
 	return nil
 }
 
-// putAudit appends what of the lines is not in s, with the links that they have.
-func putAudit(ctx context.Context, s storage.Store, lines []storage.AuditLine) error {
+// putAudit appends what of the lines is not in s, as they are. They are behind
+// the line of after, or among them is the last one of s: another log is not
+// mixed with theirs.
+func putAudit(ctx context.Context, s storage.Store, after storage.AuditHead, lines []storage.AuditLine) error {
 	head, err := s.AuditHead(ctx)
 	if err != nil {
 		return err
 	}
-	if head.Seq == 0 {
-		return s.AppendAudit(ctx, storage.AuditHead{Seq: lines[0].Seq - 1}, lines)
-	}
 	for len(lines) > 0 && lines[0].Seq <= head.Seq {
-		lines = lines[1:] // get looks whether they are the same
+		after, lines = lines[0].Head(), lines[1:] // get looks whether they are the same
 	}
 	if len(lines) == 0 {
 		return storage.ErrExists
 	}
-	if err := s.AppendAudit(ctx, head, lines); err != nil {
-		return fmt.Errorf("they don't follow on the audit log of the target: %w", err)
+	if head.Seq != after.Seq || head.Link != after.Link {
+		return errors.New("they don't follow on the audit log of the target: that is another one")
 	}
-	return nil
+	return s.CopyAudit(ctx, head, lines)
 }
 
 // getAudit reads the lines of s that have the numbers of these.

@@ -21,8 +21,9 @@ type record struct {
 	Grant          *storage.Grant          `json:"grant,omitempty"`
 	Logout         *storage.Logout         `json:"logout,omitempty"`
 	Case           *storage.Case           `json:"case,omitempty"`
-	Events         []storage.Event         `json:"events,omitempty"` // a page of them, in their order
-	Audit          []storage.AuditLine     `json:"audit,omitempty"`  // likewise
+	Events         []storage.Event         `json:"events,omitempty"`     // a page of them, in their order
+	Audit          []storage.AuditLine     `json:"audit,omitempty"`      // likewise
+	AuditAfter     storage.AuditHead       `json:"audit_after,omitzero"` // the line before those of Audit
 	KeyRing        *storage.KeyRing        `json:"key_ring,omitempty"`
 }
 
@@ -94,7 +95,7 @@ func put(ctx context.Context, s storage.Store, r record, there *eventIndex, now 
 		c.Version = 0
 		return existing(s.PutCase(ctx, c))
 	case len(r.Audit) > 0:
-		return putAudit(ctx, s, r.Audit)
+		return putAudit(ctx, s, r.AuditAfter, r.Audit)
 	case r.KeyRing != nil:
 		ring := *r.KeyRing
 		ring.Version = 0
@@ -164,6 +165,7 @@ func get(ctx context.Context, s storage.Store, r record, there *eventIndex) (fou
 		c, e := s.Case(ctx, r.Case.User)
 		found.Case, err = &c, e
 	case len(r.Audit) > 0:
+		found.AuditAfter = r.AuditAfter
 		found.Audit, err = getAudit(ctx, s, r.Audit)
 	default:
 		ring, e := s.KeyRing(ctx)

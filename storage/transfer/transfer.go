@@ -140,7 +140,9 @@ func read(ctx context.Context, s storage.Store, now time.Time, visit func(record
 	if err := eachEvent(ctx, s, now, func(list []storage.Event) error { return visit(record{Events: list}) }); err != nil {
 		return err
 	}
-	if err := eachAudit(ctx, s, func(lines []storage.AuditLine) error { return visit(record{Audit: lines}) }); err != nil {
+	if err := eachAudit(ctx, s, func(after storage.AuditHead, lines []storage.AuditLine) error {
+		return visit(record{AuditAfter: after, Audit: lines})
+	}); err != nil {
 		return err
 	}
 	switch ring, err := s.KeyRing(ctx); {

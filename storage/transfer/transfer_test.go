@@ -435,6 +435,9 @@ func (refusing) AuditHead(context.Context) (storage.AuditHead, error) {
 func (refusing) AppendAudit(context.Context, storage.AuditHead, []storage.AuditLine) error {
 	return nil
 }
+func (refusing) CopyAudit(context.Context, storage.AuditHead, []storage.AuditLine) error {
+	return nil
+}
 func (refusing) AddLogouts(context.Context, []storage.Logout) error { return nil }
 func (refusing) KeyRing(context.Context) (storage.KeyRing, error) {
 	return storage.KeyRing{}, storage.ErrNotFound
