@@ -29,14 +29,17 @@ func (a *API) revokeKey(c *call) (any, error) {
 		return nil, err
 	}
 	err = a.Revoker.RevokeKey(ctx, a.Ring, kid, reason)
-	i := slices.IndexFunc(a.Ring.List(), func(k keys.Info) bool { return k.ID == kid })
+	list := a.Ring.List() // read once: others reload the ring
+	i := slices.IndexFunc(list, func(k keys.Info) bool { return k.ID == kid })
 	switch {
 	case errors.Is(err, keys.ErrNoKey) && i < 0:
 		return nil, &Problem{http.StatusNotFound, "There is none by that identifier.", err}
 	case err != nil && !errors.Is(err, keys.ErrNoKey): // else it was revoked before
 		return nil, err
+	case i < 0: // and it was removed a moment ago
+		return nil, &Problem{http.StatusNotFound, "There is none by that identifier.", errors.New("revoked, and removed since")}
 	}
-	return a.Ring.List()[i], nil
+	return list[i], nil
 }
 
 // revokeAll ends everything. That may take longer than an answer otherwise may.
