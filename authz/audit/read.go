@@ -90,6 +90,28 @@ func Search(ctx context.Context, s storage.Audit, q Query) ([]Line, error) {
 	return found, nil
 }
 
+// Kept returns how long the last line of the log is kept, 0 for ever, or what it
+// is told if there is none: for a command that does not know what the servers were
+// told. Its line would otherwise keep all lines behind it for as long as itself.
+func Kept(ctx context.Context, s storage.Audit, without time.Duration) (time.Duration, error) {
+	head, err := s.AuditHead(ctx)
+	if err != nil || head.Seq == 0 {
+		return without, err
+	}
+	lines, err := s.AuditLines(ctx, head.Seq-1, 1)
+	if err != nil || len(lines) == 0 {
+		return without, err
+	}
+	l := read(lines[0])
+	switch {
+	case lines[0].Until.IsZero():
+		return 0, nil
+	case l.At.IsZero():
+		return without, nil
+	}
+	return max(lines[0].Until.Sub(l.kept()).Round(time.Second), time.Second), nil
+}
+
 // ErrWentBack says that lines which were there are gone from the end of the log.
 var ErrWentBack = errors.New("the audit log ends before what was read of it: it was cut off, or the store was restored from a backup; see: solegate audit verify")
 

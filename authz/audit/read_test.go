@@ -235,3 +235,23 @@ func TestVerifyWhileLinesGo(t *testing.T) {
 		}
 	}
 }
+
+// TestKept: whoever does not know for how long lines are kept does as before.
+func TestKept(t *testing.T) {
+	w := newWorld(t)
+	kept := func(want time.Duration) {
+		t.Helper()
+		if got, err := Kept(t.Context(), w.store, time.Minute); err != nil || got != want {
+			t.Errorf("%s, %v; %s expected", got, err, want)
+		}
+	}
+	kept(time.Minute)
+	l := w.open(w.store, false)
+	check(t, l.Write(t.Context(), Event{What: "a"}))
+	kept(24 * time.Hour)
+	w.advance(time.Hour)
+	kept(24 * time.Hour)
+	l.config.Keep = 0
+	check(t, l.Write(t.Context(), Event{What: "b"}))
+	kept(0)
+}

@@ -101,7 +101,13 @@ func (a *app) with(cmd *cobra.Command, ready func(*configuration) error, do func
 	// Who is told of an end is written down here; a server tells them. Places in
 	// status lists are looked for whatever this command's configuration says: the
 	// servers' may be another.
-	auditLog := audit.New(audit.Config{Log: log, Store: store, Keep: c.Audit.Keep})
+	keep := c.Audit.Keep
+	if c.origin["audit.keep"] == defaultOrigin { // and so is what the servers were told
+		if as, err := audit.Kept(ctx, store, keep); err == nil { // a log that can't be read keeps nobody from blocking somebody
+			keep = as
+		}
+	}
+	auditLog := audit.New(audit.Config{Log: log, Store: store, Keep: keep})
 	revoker := revocation.New(revocation.Config{
 		Store: store, Audit: auditLog, TokenLife: c.Lifetimes.AccessToken, Notify: backchannel.NewQueue(store, log, time.Now),
 	})
