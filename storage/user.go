@@ -28,6 +28,9 @@ type User struct {
 	Block *Block `json:"block,omitempty"`
 	// Throttle slows them down while it lasts.
 	Throttle *Throttle `json:"throttle,omitempty"`
+	// UnblockedAt is when an operator last lifted both: what a rule had decided
+	// until then, and had not done, is not done.
+	UnblockedAt time.Time `json:"unblocked_at,omitzero"`
 
 	// Epoch counts what ended all of this user's sessions and grants at once:
 	// password changes, blocks, revocations. A session remembers the one that

@@ -73,6 +73,10 @@ func (j *Judge) act(ctx context.Context, u *storage.User, d storage.Decision) (o
 		return DryRun, nil
 	case !d.Until.IsZero() && !j.Now().Before(d.Until):
 		return Late, nil
+	case u.UnblockedAt.After(d.At):
+		// It may have been done, and its server died before the case said so: the
+		// operator has seen it, and has the last word.
+		return Dismissed, nil
 	}
 	switch r.Action {
 	case Tell:

@@ -108,6 +108,35 @@ func TestDecisionSurvivesACrash(t *testing.T) {
 	}
 }
 
+// TestUnblockedIsNotSuspendedAgain: a server died after it had suspended somebody
+// and before the case said so. Whoever was unblocked meanwhile stays so, until a
+// rule is met anew.
+func TestUnblockedIsNotSuspendedAgain(t *testing.T) {
+	c := newCourt(t, rules(flood))
+	b := c.batch(10, "alice")
+	c.faults(func(now string) storagetest.Outcome { return storagetest.Outcome{Lose: now == "UpdateUser"} })
+	if err := c.judge.Report(t.Context(), notes, b); err == nil {
+		t.Error("no error")
+	}
+	c.faults(nil)
+	if d := c.kase("alice").Decisions; c.user("alice").Block == nil || len(d) != 1 || d[0].Withheld != abuse.Pending {
+		t.Fatalf("it is not as a death leaves it: %+v", d)
+	}
+	c.after(time.Second)
+	revoker := revocation.New(revocation.Config{Store: c.store, Audit: audit.New(audit.Config{}), Now: c.clock})
+	c.check(revoker.UnblockUser(t.Context(), "alice"))
+	c.after(20 * time.Second)
+	c.check(c.another(c.open(), rules(flood)).Sweep(t.Context()))
+	c.check(c.judge.Report(t.Context(), notes, b))
+	if d := c.kase("alice").Decisions; c.user("alice").Block != nil || len(d) != 1 || d[0].Withheld != abuse.Dismissed {
+		t.Errorf("%+v, %+v", c.user("alice").Block, d)
+	}
+	c.report(10, "alice")
+	if c.user("alice").Block == nil {
+		t.Error("who goes on is not suspended")
+	}
+}
+
 // TestDecisionThatIsOver: what a server died over is not begun when it would be
 // over, or when the rule is gone.
 func TestDecisionThatIsOver(t *testing.T) {

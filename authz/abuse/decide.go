@@ -22,7 +22,7 @@ const (
 	Exempt = "exempt"
 	// Changed is what the policy decided before its rules were changed.
 	Changed = "policy changed"
-	// Dismissed is what an operator dismissed before it was done.
+	// Dismissed is what an operator dismissed, or lifted, before it was done.
 	Dismissed = "dismissed"
 	// Late is what a server died over, and would be over by now.
 	Late = "too late"

@@ -161,9 +161,9 @@ func (r *Revoker) BlockUser(ctx context.Context, id storage.UserID, reason strin
 }
 
 // UnblockUser lets the user log in again, and as often as anybody: it lifts what
-// policy did, too. What was ended stays ended.
+// policy did, too, or is about to do. What was ended stays ended.
 func (r *Revoker) UnblockUser(ctx context.Context, id storage.UserID) error {
-	err := r.user(ctx, id, "", func(u *storage.User) { u.Block, u.Throttle = nil, nil })
+	err := r.user(ctx, id, "", func(u *storage.User) { u.Block, u.Throttle, u.UnblockedAt = nil, nil, r.Now() })
 	return r.record(ctx, err, "unblock user", audit.Event{What: "user unblocked", User: id})
 }
 
