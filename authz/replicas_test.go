@@ -301,13 +301,16 @@ func TestRedisIsAway(t *testing.T) {
 		}
 	}
 	redis.Start()
-	for range all {
+	for i, one := range all { // each notices by itself
+		browser := one.Browser()
 		redistest.Wait(t, "every replica is ready", func() error {
-			if status := ready(); status != http.StatusOK {
-				return fmt.Errorf("%d", status)
+			if status := browser.Get("/readyz").StatusCode; status != http.StatusOK {
+				return fmt.Errorf("replica %d: %d", i, status)
 			}
 			return nil
 		})
+	}
+	for range all {
 		if tokens = s.Refresh(tokens.RefreshToken); tokens.Status != http.StatusOK || s.UserInfo(tokens.AccessToken) != http.StatusOK {
 			t.Errorf("afterwards: %+v", tokens)
 		}
