@@ -71,6 +71,13 @@ func (m *memory) Client(context.Context, clients.ID) (clients.Client, error) {
 	return clients.Client{ID: "rp", BackchannelLogoutURI: "https://rp.example.com", IDTokenAlg: "EdDSA"}, nil
 }
 
+// pass lets time pass in a bubble, where nobody waits for it, and all that is due
+// happen.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
 func TestRun(t *testing.T) {
 	w := newWorld(t, "")
 	synctest.Test(t, func(t *testing.T) {
@@ -106,15 +113,14 @@ func TestRun(t *testing.T) {
 			t.Errorf("what this process adds is sent at %v, at once expected", at)
 		}
 		mu.Unlock()
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		m.add("u.there") // by the command line: nobody says so
-		time.Sleep(pollEvery)
-		synctest.Wait()
+		pass(pollEvery)
 		if mu.Lock(); len(at) != 2 {
 			t.Error("what another process added was not found within one poll")
 		}
 		mu.Unlock()
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 
 		ids := make([]storage.SessionID, 3*concurrent)
 		for i := range ids {
@@ -122,8 +128,7 @@ func TestRun(t *testing.T) {
 		}
 		m.add(ids...)
 		q.notify()
-		time.Sleep(6*time.Second + time.Millisecond)
-		synctest.Wait()
+		pass(6*time.Second + time.Millisecond)
 		if len(m.list) != 0 || most.Load() != concurrent {
 			t.Errorf("%d left after three rounds, %d at once; none and %d expected", len(m.list), most.Load(), concurrent)
 		}

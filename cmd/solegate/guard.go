@@ -39,12 +39,7 @@ func (a *app) guard() *cobra.Command {
 
 // runGuard serves until ctx ends.
 func (a *app) runGuard(ctx context.Context, c *configuration) error {
-	level, _ := c.level()
-	log := newLog(a.stderr, c.Log.Format, level)
-	c.tune()
-	if c.Development {
-		log.Warn("DEVELOPMENT MODE: http on loopback is allowed. Never run it like this where others can connect.")
-	}
+	log := a.prepare(c)
 	listener, err := listen(c.Listen, "--listen")
 	if err != nil {
 		return err
@@ -131,15 +126,6 @@ func (a *app) runGuard(ctx context.Context, c *configuration) error {
 		err = nil
 	}
 	return err
-}
-
-func newWeb(h http.Handler, log *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
-		MaxHeaderBytes: maxHeaderBytes,
-		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
 }
 
 // openToAll reports whether an upstream is named by a public address.

@@ -17,32 +17,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/solegate/solegate/authz/authztest"
 	"github.com/solegate/solegate/keys/verify/verifytest"
 )
 
 // guarding is a running solegate guard.
 type guarding struct {
 	address, health string
-	log             *logged
+	log             *authztest.Log
 	stop            func() // and wait until it has ended
-}
-
-// logged is a log to look at.
-type logged struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // startGuard runs solegate guard with arguments and returns its address, once
@@ -54,7 +37,7 @@ func startGuard(t *testing.T, args ...string) (address string) {
 
 func runGuard(t *testing.T, args ...string) *guarding {
 	t.Helper()
-	g := &guarding{address: "127.0.0.1:" + freePort(t), health: "http://127.0.0.1:" + freePort(t), log: &logged{}}
+	g := &guarding{address: "127.0.0.1:" + freePort(t), health: "http://127.0.0.1:" + freePort(t), log: &authztest.Log{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	a := &app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: g.log}
 	root := a.root()
@@ -133,32 +116,19 @@ func TestGuardWithTheServer(t *testing.T) {
 	guard := startGuard(t, "--issuer", "http://"+server, "--audience", audience, "--upstream", upstream,
 		"--route", "GET /orders=orders:read", "--route", "GET /admin=admin", "--public", "GET /health")
 
-	r, _ := http.NewRequestWithContext(t.Context(), "POST", "http://"+server+"/token", strings.NewReader(url.Values{"grant_type": {"client_credentials"}, "scope": {"orders:read"}}.Encode()))
-	r.SetBasicAuth("backend", secret)
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	var got struct {
-		Token string `json:"access_token"`
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&got); err != nil || got.Token == "" {
-		t.Fatalf("no token: %d %v", resp.StatusCode, err)
-	}
+	token := backendToken(t, server, "backend", secret)
 	for _, c := range []struct {
 		path, token string
 		status      int
 		body        string
 	}{
-		{"/orders?page=1", got.Token, 200, "backend|orders:read||/orders?page=1"},
+		{"/orders?page=1", token, 200, "backend|orders:read||/orders?page=1"},
 		{"/health", "", 200, "|||/health"},
 		{"/orders", "", 401, ""},
-		{"/orders", got.Token + "x", 401, ""},
-		{"/admin", got.Token, 403, ""},
-		{"/livez", got.Token, 404, ""},
-		{"/", got.Token, 404, ""},
+		{"/orders", token + "x", 401, ""},
+		{"/admin", token, 403, ""},
+		{"/livez", token, 404, ""},
+		{"/", token, 404, ""},
 	} {
 		before := asked.Load()
 		status, body := askGuard(t, http.DefaultClient, "http://"+guard+c.path, c.token)
@@ -316,4 +286,25 @@ func TestOpenToAll(t *testing.T) {
 			t.Errorf("%q: %t", upstream, !want)
 		}
 	}
+}
+
+// backendToken returns an access token that a client gets for itself, with the
+// scope orders:read, from the server at an address.
+func backendToken(t *testing.T, server, client, secret string) string {
+	t.Helper()
+	r, _ := http.NewRequestWithContext(t.Context(), "POST", "http://"+server+"/token", strings.NewReader(url.Values{"grant_type": {"client_credentials"}, "scope": {"orders:read"}}.Encode()))
+	r.SetBasicAuth(client, secret)
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var got struct {
+		Token string `json:"access_token"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&got); err != nil || got.Token == "" {
+		t.Fatalf("no token: %d %v", resp.StatusCode, err)
+	}
+	return got.Token
 }

@@ -13,7 +13,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,23 +47,7 @@ func TestF35GuardRefusesWhatWasRevoked(t *testing.T) {
 			c.Clients = append(c.Clients, clientSettings{ID: id, AuthMethod: "client_secret_basic", SecretFile: secretFile(t, secret), GrantTypes: []string{"client_credentials"}, Audiences: []string{audience}, Scopes: []string{"orders:read"}})
 		}
 	})
-	token := func(client string) string {
-		r, _ := http.NewRequestWithContext(t.Context(), "POST", "http://"+server+"/token", strings.NewReader(url.Values{"grant_type": {"client_credentials"}, "scope": {"orders:read"}}.Encode()))
-		r.SetBasicAuth(client, secret)
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		var got struct {
-			Token string `json:"access_token"`
-		}
-		if err := json.NewDecoder(resp.Body).Decode(&got); err != nil || got.Token == "" {
-			t.Fatalf("no token: %d %v", resp.StatusCode, err)
-		}
-		return got.Token
-	}
+	token := func(client string) string { return backendToken(t, server, client, secret) }
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/stream" {
 			io.WriteString(w, "orders")

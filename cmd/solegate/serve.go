@@ -52,14 +52,29 @@ const (
 	shutdownTimeout   = 15 * time.Second
 )
 
-func (a *app) run(ctx context.Context, c *configuration) error {
+// newWeb returns a server within these bounds.
+func newWeb(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+// prepare sets the runtime as configured and returns the log of what serves.
+func (a *app) prepare(c *configuration) *slog.Logger {
 	level, _ := c.level()
 	log := newLog(a.stderr, c.Log.Format, level)
 	c.tune()
 	if c.Development {
 		log.Warn("DEVELOPMENT MODE: http on loopback is allowed. Never run it like this where others can connect.")
 	}
+	return log
+}
 
+func (a *app) run(ctx context.Context, c *configuration) error {
+	log := a.prepare(c)
 	// The port first: a second server by mistake must not touch the store.
 	listener, err := listen(c.Listen, "--listen")
 	if err != nil {
@@ -99,12 +114,7 @@ func (a *app) run(ctx context.Context, c *configuration) error {
 		go local.Serve(s)
 		log.Info("serving the operator's API", "socket", c.Admin.Socket)
 	}
-	web := &http.Server{
-		Handler:           handlerOf,
-		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
-		MaxHeaderBytes: maxHeaderBytes,
-		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
+	web := newWeb(handlerOf, log)
 	web.RegisterOnShutdown(handlerOf.EndStreams)
 	if web.TLSConfig, err = c.tls(log); err != nil {
 		return err

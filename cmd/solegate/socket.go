@@ -86,18 +86,14 @@ type peerKey struct{}
 
 // server serves the operator's API to whoever connects.
 func (s *socket) server(handler *authz.Server, log *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			who, _ := r.Context().Value(peerKey{}).(string)
-			handler.ServeOperator(w, r, who)
-		}),
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, peerKey{}, peer(c))
-		},
-		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
-		MaxHeaderBytes: maxHeaderBytes,
-		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	web := newWeb(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		who, _ := r.Context().Value(peerKey{}).(string)
+		handler.ServeOperator(w, r, who)
+	}), log)
+	web.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(ctx, peerKey{}, peer(c))
 	}
+	return web
 }
 
 // peer says who is at the other end, for the audit log: the user, if the system

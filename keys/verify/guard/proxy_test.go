@@ -166,14 +166,22 @@ func TestEventStreamEndsWithTheToken(t *testing.T) {
 func TestDownloadOutlivesTheToken(t *testing.T) {
 	proceed := make(chan struct{})
 	w := newWorld(t, func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery == "stream" {
+			live(rw, r)
+			return
+		}
 		fmt.Fprint(rw, "first")
 		rw.(http.Flusher).Flush()
 		<-proceed
 		fmt.Fprint(rw, "last")
 	})
-	expires := time.Unix(time.Now().Unix()+1, 0)
-	resp := w.response("GET", "/orders", w.Token(map[string]any{"scope": "orders:read", "exp": expires.Unix()}))
-	<-time.After(time.Until(expires) + 200*time.Millisecond)
+	until := func(exp int64) string { return w.Token(map[string]any{"scope": "orders:read", "exp": exp}) }
+	now := time.Now().Unix()
+	resp := w.response("GET", "/orders", until(now+1))
+	stream := w.response("GET", "/orders?stream", until(now+2))
+	if _, err := io.ReadAll(stream.Body); err != nil { // it ends with its token, a second later
+		t.Fatal(err)
+	}
 	close(proceed)
 	if body, err := io.ReadAll(resp.Body); string(body) != "firstlast" {
 		t.Errorf("%q, %v", body, err)

@@ -35,21 +35,27 @@ func (w *world) follow(options ...func(*guard.Config)) {
 	w.t.Cleanup(w.server.Close)
 }
 
-// live is an upstream with a WebSocket, an event stream and a slow answer.
-func live(rw http.ResponseWriter, r *http.Request) {
-	switch {
-	case r.Header.Get("Upgrade") != "":
-		echo(rw, r)
-	case r.URL.RawQuery == "slow":
-		io.WriteString(rw, "begin ")
-		rw.(http.Flusher).Flush()
-		<-time.After(500 * time.Millisecond)
-		io.WriteString(rw, "end")
-	default:
-		rw.Header().Set("Content-Type", "text/event-stream")
-		fmt.Fprint(rw, "data: hello\n\n")
-		rw.(http.Flusher).Flush()
-		<-r.Context().Done()
+// live is an upstream with a WebSocket and an event stream.
+func live(rw http.ResponseWriter, r *http.Request) { liveUntil(nil)(rw, r) }
+
+// liveUntil is live with an answer, to the query slow, that ends when proceed is
+// closed.
+func liveUntil(proceed <-chan struct{}) http.HandlerFunc {
+	return func(rw http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Header.Get("Upgrade") != "":
+			echo(rw, r)
+		case r.URL.RawQuery == "slow":
+			io.WriteString(rw, "begin ")
+			rw.(http.Flusher).Flush()
+			<-proceed
+			io.WriteString(rw, "end")
+		default:
+			rw.Header().Set("Content-Type", "text/event-stream")
+			fmt.Fprint(rw, "data: hello\n\n")
+			rw.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}
 	}
 }
 
@@ -60,7 +66,8 @@ func (w *world) of(session string) string {
 
 // TestRevokedTokenClosesWhatIsOpen within a second, and nothing of others.
 func TestRevokedTokenClosesWhatIsOpen(t *testing.T) {
-	w := newWorld(t, live)
+	proceed := make(chan struct{})
+	w := newWorld(t, liveUntil(proceed))
 	log := &logged{}
 	w.follow(func(c *guard.Config) { c.Verify.Log = slog.New(slog.NewTextHandler(log, nil)) })
 	socket, answer := w.upgrade("/orders", w.of("one"))
@@ -72,6 +79,7 @@ func TestRevokedTokenClosesWhatIsOpen(t *testing.T) {
 	otherStream := w.response("GET", "/orders", w.of("two"))
 	public := w.response("GET", "/news", "")
 	slow := w.response("GET", "/orders?slow", w.of("one"))
+	next := w.response("GET", "/orders", w.of("three"))
 	for _, conn := range []net.Conn{socket, other} {
 		send(conn, "hello")
 		if got, err := receive(conn); got != "hello" {
@@ -87,7 +95,10 @@ func TestRevokedTokenClosesWhatIsOpen(t *testing.T) {
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("it took %s", took)
 	}
-	// A request that was let in is finished.
+	// A request that was let in is finished, also after what came next was applied.
+	w.Revoke(feed.Session, "three")
+	io.Copy(io.Discard, next.Body)
+	close(proceed)
 	if rest, err := io.ReadAll(slow.Body); err != nil || string(rest) != "begin end" {
 		t.Errorf("a request ended with %q, %v", rest, err)
 	}
@@ -104,7 +115,7 @@ func TestRevokedTokenClosesWhatIsOpen(t *testing.T) {
 	if status := w.call("GET", "/orders", w.of("one")); status != 401 {
 		t.Errorf("it comes again: %d", status)
 	}
-	if s := w.guard.Verifier().FeedState(); s.Ended != 2 {
+	if s := w.guard.Verifier().FeedState(); s.Ended != 3 { // two of one, and the next
 		t.Errorf("%+v", s)
 	}
 	if text := log.String(); strings.Count(text, `msg="what was open is closed" path=/orders error=invalid_token cause="the feed says: the session \"one\" was revoked"`) != 2 {
